@@ -1,0 +1,29 @@
+//! What holds for the whole dataplane.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::conntrack::Timeouts;
+
+/// The version of every layout in this crate and of the maps' meaning. A loader that finds pins
+/// of another version refuses.
+pub const ABI_VERSION: u32 = 1;
+
+/// The mark of a packet that `from_container` lets through to the host's stack; `from_bridge`
+/// demands and clears it.
+pub const MARK_TO_HOST: u32 = 0x6e62_0001;
+
+/// What every program reads. One entry, key 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct GlobalConfig {
+    /// [`ABI_VERSION`] of the loader that wrote the maps.
+    pub abi_version: u32,
+    /// A flow whose entry has another generation asks policy again. Never 0.
+    pub generation: u32,
+    /// How long idle flows live.
+    pub timeouts: Timeouts,
+    /// How many flows of each family the table holds beside half-open ones.
+    pub max_flows: u32,
+    /// How many half-open flows of each family there can be.
+    pub max_half_open: u32,
+}

@@ -1,0 +1,429 @@
+//! The flow table: keys, entries, the states of a flow, timeouts.
+//!
+//! A flow has two halves, one entry each: the original half under the tuple of its first packet as
+//! it came in, the reply half under the tuple of the answers as they come in. Each half says by
+//! itself everything about packets of its direction, so that an established packet costs one
+//! lookup. Both are made by [`halves`] and by nothing else, so that they can't disagree.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    family::{Family, V4, V6},
+    packet::tcp_flags::{ACK, FIN, RST, SYN},
+    tuple::{Direction, Tuple, proto},
+    wire::Mac,
+};
+
+/// The coarse clock, in units of 2²⁷ ns (about 0.134 s), wrapping after 18 years.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct Tick(pub u32);
+
+impl Tick {
+    /// How many bits a tick is coarser than a nanosecond.
+    pub const SHIFT: u32 = 27;
+
+    /// The tick of a monotonic time.
+    #[inline(always)]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self((nanos >> Self::SHIFT) as u32)
+    }
+
+    /// How many whole ticks cover `millis`, at least one.
+    pub const fn count_from_millis(millis: u64) -> u32 {
+        let ticks = (millis.saturating_mul(1_000_000)) >> Self::SHIFT;
+        if ticks >= u32::MAX as u64 {
+            u32::MAX
+        } else {
+            ticks as u32 + 1
+        }
+    }
+
+    /// Ticks since `earlier`; zero when that lies ahead, as another CPU's clock may.
+    #[inline(always)]
+    pub const fn since(self, earlier: Self) -> u32 {
+        let age = self.0.wrapping_sub(earlier.0);
+        if age > u32::MAX / 2 { 0 } else { age }
+    }
+}
+
+/// How long an idle flow lives, in ticks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct Timeouts {
+    /// TCP after its handshake.
+    pub established: u32,
+    /// TCP in its handshake.
+    pub half_open: u32,
+    /// TCP after a FIN or RST.
+    pub closing: u32,
+    /// UDP that is unanswered or was a single exchange; other protocols that are unanswered.
+    pub udp: u32,
+    /// UDP that goes on, and other protocols once answered.
+    pub udp_stream: u32,
+    /// ICMP echo.
+    pub icmp: u32,
+}
+
+/// The state of a flow, with netfilter's names.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// TCP: the originator sent SYN.
+    SynSent = 1,
+    /// TCP: the other side answered SYN-ACK.
+    SynRecv = 2,
+    /// TCP: the handshake is complete, or the flow was adopted in mid-stream.
+    Established = 3,
+    /// TCP: the originator sent FIN first.
+    FinWait = 4,
+    /// TCP: the other side sent FIN first.
+    CloseWait = 5,
+    /// TCP: both sent FIN.
+    LastAck = 6,
+    /// TCP: both FINs are acknowledged.
+    TimeWait = 7,
+    /// TCP: somebody sent RST.
+    Close = 8,
+    /// Not TCP: nobody answered yet.
+    Unreplied = 9,
+    /// Not TCP: answered.
+    Replied = 10,
+    /// Not TCP: answered, and still talking a while after its first packet.
+    Assured = 11,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 11] = [
+        Self::SynSent,
+        Self::SynRecv,
+        Self::Established,
+        Self::FinWait,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::TimeWait,
+        Self::Close,
+        Self::Unreplied,
+        Self::Replied,
+        Self::Assured,
+    ];
+
+    /// The state as an entry stores it; what no state has reads as [`State::Close`].
+    #[inline(always)]
+    pub const fn from_u8(value: u8) -> Self {
+        match value {
+            1 => Self::SynSent,
+            2 => Self::SynRecv,
+            3 => Self::Established,
+            4 => Self::FinWait,
+            5 => Self::CloseWait,
+            6 => Self::LastAck,
+            7 => Self::TimeWait,
+            9 => Self::Unreplied,
+            10 => Self::Replied,
+            11 => Self::Assured,
+            _ => Self::Close,
+        }
+    }
+
+    /// netfilter's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait => "FIN_WAIT",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::Unreplied => "UNREPLIED",
+            Self::Replied => "REPLIED",
+            Self::Assured => "ASSURED",
+        }
+    }
+
+    /// Whether the flow lives in the half-open room.
+    #[inline(always)]
+    pub const fn is_half_open(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynRecv | Self::Unreplied)
+    }
+
+    /// Whether a SYN may begin a new flow over this one (RFC 9293, 3.6.1 for TIME-WAIT).
+    #[inline(always)]
+    pub const fn can_be_recycled(self) -> bool {
+        matches!(self, Self::LastAck | Self::TimeWait | Self::Close)
+    }
+
+    /// How long a flow in this state may be idle, in ticks.
+    #[inline(always)]
+    pub const fn timeout(self, protocol: u8, timeouts: &Timeouts) -> u32 {
+        match self {
+            Self::SynSent | Self::SynRecv => timeouts.half_open,
+            Self::Established => timeouts.established,
+            Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close => {
+                timeouts.closing
+            }
+            Self::Unreplied | Self::Replied | Self::Assured => match (protocol, self) {
+                (proto::ICMP | proto::ICMPV6, _) => timeouts.icmp,
+                (_, Self::Assured) => timeouts.udp_stream,
+                (proto::UDP, _) | (_, Self::Unreplied) => timeouts.udp,
+                _ => timeouts.udp_stream,
+            },
+        }
+    }
+}
+
+/// A datagram flow that still talks this long after its first packet is a stream. netfilter
+/// waits two seconds (`nf_conntrack_proto_udp.c`).
+const STREAM_AFTER: u32 = Tick::count_from_millis(2000);
+
+/// The state of a new flow, or `None` where a TCP segment can't begin one by itself.
+#[inline(always)]
+pub const fn first_state(protocol: u8, flags: u8) -> Option<State> {
+    if protocol != proto::TCP {
+        return Some(State::Unreplied);
+    }
+    if is_initial_syn(flags) { Some(State::SynSent) } else { None }
+}
+
+/// Whether a TCP segment begins a connection.
+#[inline(always)]
+pub const fn is_initial_syn(flags: u8) -> bool {
+    flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+/// The state after a TCP segment. Sequence windows play no part: what lies outside of one is
+/// translated all the same, so that nothing leaks untranslated (row N6).
+#[inline(always)]
+pub const fn next_tcp(state: State, flags: u8, direction: Direction) -> State {
+    if flags & RST != 0 {
+        return State::Close;
+    }
+    let from_originator = matches!(direction, Direction::Original);
+    match state {
+        State::SynSent if !from_originator && flags & (SYN | ACK) == SYN | ACK => State::SynRecv,
+        State::SynRecv if from_originator && flags & (SYN | ACK) == ACK => {
+            if flags & FIN != 0 { State::FinWait } else { State::Established }
+        }
+        State::Established if flags & FIN != 0 => {
+            if from_originator { State::FinWait } else { State::CloseWait }
+        }
+        State::FinWait if !from_originator && flags & FIN != 0 => State::LastAck,
+        State::CloseWait if from_originator && flags & FIN != 0 => State::LastAck,
+        State::LastAck if flags & (FIN | ACK) == ACK => State::TimeWait,
+        _ => state,
+    }
+}
+
+/// The state after a packet that is not TCP; `age` is the flow's, in ticks.
+#[inline(always)]
+pub const fn next_datagram(state: State, direction: Direction, age: u32) -> State {
+    match (state, direction) {
+        (State::Unreplied, Direction::Reply) => State::Replied,
+        (State::Replied, _) if age > STREAM_AFTER => State::Assured,
+        _ => state,
+    }
+}
+
+/// How a packet goes on.
+pub mod way {
+    /// To the host's stack, as it came.
+    pub const HOST: u8 = 1;
+    /// Straight into the container behind `out_ifindex`.
+    pub const CONTAINER: u8 = 2;
+    /// Out of the host, by the route that the kernel looks up for each packet.
+    pub const OUTSIDE: u8 = 3;
+}
+
+/// Where a packet may come in, beside the ifindex of a container's veth.
+pub mod origin {
+    /// From the host's own stack.
+    pub const HOST: u32 = 0;
+    /// By any interface to the outside.
+    pub const OUTSIDE: u32 = u32::MAX;
+}
+
+/// Flags of an [`Entry`].
+pub mod entry_flags {
+    /// This is the reply half.
+    pub const REPLY: u8 = 1;
+    /// Packets of this half are rewritten.
+    pub const REWRITE: u8 = 1 << 1;
+    /// The packet is routed: its TTL goes down.
+    pub const ROUTED: u8 = 1 << 2;
+}
+
+/// One half of a flow. Key: the [`Tuple`] of its packets as they come in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Entry<F: Family> {
+    /// Packets of this direction.
+    pub packets: u64,
+    /// Bytes of this direction, with link-layer headers.
+    pub bytes: u64,
+    /// When this half last saw a packet.
+    pub last_seen: Tick,
+    /// When the flow began.
+    pub created: Tick,
+    /// The generation in which policy last agreed.
+    pub generation: u32,
+    /// A [`State`]; both halves have the same.
+    pub state: u8,
+    /// Of [`entry_flags`].
+    pub flags: u8,
+    /// One of [`way`].
+    pub way: u8,
+    /// Always zero.
+    pub pad: u8,
+    /// The flow's place in its room's ring; both halves have the same.
+    pub slot: u32,
+    /// Where packets of this half come in: an ifindex, or one of [`origin`].
+    pub in_ifindex: u32,
+    /// Where they leave: the veth of a container; for the outside the interface last checked.
+    pub out_ifindex: u32,
+    /// The sender's endpoint id; 0: not a container.
+    pub in_endpoint: u32,
+    /// The receiver's endpoint id; 0: not a container.
+    pub out_endpoint: u32,
+    /// The mapping that translated the flow; 0: none.
+    pub mapping: u32,
+    /// The sender's MAC; all zero where it is not a container.
+    pub in_mac: Mac,
+    /// The MAC to send to; all zero where it is not a container.
+    pub out_dst_mac: Mac,
+    /// The MAC to send from.
+    pub out_src_mac: Mac,
+    /// Always zero.
+    pub pad2: [u8; 2],
+    /// The packet's tuple after its translation: the reversed key of the other half.
+    pub translated: Tuple<F>,
+    /// Always zero.
+    pub pad3: [u8; 4],
+}
+
+const _: () = assert!(size_of::<Entry<V4>>() == 96);
+const _: () = assert!(size_of::<Entry<V6>>() == 120);
+
+impl<F: Family> Entry<F> {
+    /// The half's direction.
+    #[inline(always)]
+    pub const fn direction(&self) -> Direction {
+        if self.flags & entry_flags::REPLY == 0 { Direction::Original } else { Direction::Reply }
+    }
+
+    /// The key of the other half.
+    #[inline(always)]
+    pub fn partner(&self) -> Tuple<F> {
+        self.translated.reversed()
+    }
+
+    /// Whether this half has been idle for too long; the flow ends when both have.
+    #[inline(always)]
+    pub const fn is_idle(&self, protocol: u8, now: Tick, timeouts: &Timeouts) -> bool {
+        now.since(self.last_seen) > State::from_u8(self.state).timeout(protocol, timeouts)
+    }
+}
+
+/// One end of a flow, as its packets come in and go out there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct End {
+    /// How packets reach it: one of [`way`].
+    pub way: u8,
+    /// Where its packets come in: the ifindex of its veth, or one of [`origin`].
+    pub ifindex: u32,
+    /// Its endpoint id; 0: not a container.
+    pub endpoint: u32,
+    /// Its MAC; all zero where it is not a container.
+    pub mac: Mac,
+    /// The MAC from which it is sent to.
+    pub gateway_mac: Mac,
+}
+
+/// A flow that policy agreed to and that is not yet in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct NewFlow<F: Family> {
+    /// The first packet's tuple as it came in.
+    pub original: Tuple<F>,
+    /// The same after translation.
+    pub translated: Tuple<F>,
+    /// The sender.
+    pub from: End,
+    /// The receiver.
+    pub to: End,
+    /// The mapping that translated it; 0: none.
+    pub mapping: u32,
+    /// Whether its packets are routed, not bridged.
+    pub routed: bool,
+    /// Its first state.
+    pub state: State,
+}
+
+/// The two entries of a flow, original and reply; their keys are `flow.original` and
+/// `flow.translated.reversed()`.
+#[inline(always)]
+pub fn halves<F: Family>(
+    flow: &NewFlow<F>,
+    slot: u32,
+    generation: u32,
+    now: Tick,
+) -> (Entry<F>, Entry<F>) {
+    let rewrite = if flow.original == flow.translated { 0 } else { entry_flags::REWRITE };
+    let routed = if flow.routed { entry_flags::ROUTED } else { 0 };
+    let original = Entry {
+        packets: 0,
+        bytes: 0,
+        last_seen: now,
+        created: now,
+        generation,
+        state: flow.state as u8,
+        flags: rewrite | routed,
+        way: flow.to.way,
+        pad: 0,
+        slot,
+        in_ifindex: flow.from.ifindex,
+        out_ifindex: if flow.to.way == way::CONTAINER { flow.to.ifindex } else { 0 },
+        in_endpoint: flow.from.endpoint,
+        out_endpoint: flow.to.endpoint,
+        mapping: flow.mapping,
+        in_mac: flow.from.mac,
+        out_dst_mac: flow.to.mac,
+        out_src_mac: flow.to.gateway_mac,
+        pad2: [0; 2],
+        translated: flow.translated,
+        pad3: [0; 4],
+    };
+    let reply = Entry {
+        flags: original.flags | entry_flags::REPLY,
+        way: flow.from.way,
+        in_ifindex: flow.to.ifindex,
+        out_ifindex: if flow.from.way == way::CONTAINER { flow.from.ifindex } else { 0 },
+        in_endpoint: flow.to.endpoint,
+        out_endpoint: flow.from.endpoint,
+        in_mac: flow.to.mac,
+        out_dst_mac: flow.from.mac,
+        out_src_mac: flow.from.gateway_mac,
+        translated: flow.original.reversed(),
+        ..original
+    };
+    (original, reply)
+}
+
+/// The bookkeeping of one family's rooms. One entry, key 0; programs change it atomically.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+pub struct Rooms {
+    /// The next place in the ring of half-open flows; wraps.
+    pub half_open_next: u32,
+    /// Places of the other flows' ring that were ever used; freed ones lie in a queue.
+    pub flows_high_water: u32,
+    /// How many flows are in the table beside half-open ones.
+    pub flows: u32,
+    /// Where the sweep of the flows' ring goes on.
+    pub sweep_flows: u32,
+    /// Where the sweep of the half-open ring goes on.
+    pub sweep_half_open: u32,
+    /// Always zero.
+    pub pad: u32,
+}

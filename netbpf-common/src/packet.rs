@@ -1,0 +1,45 @@
+//! What parsing learnt about a packet.
+
+use crate::{family::Family, tuple::Tuple};
+
+/// TCP flags in the bits in which the header has them (RFC 9293, 3.1).
+pub mod tcp_flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement field is significant.
+    pub const ACK: u8 = 0x10;
+}
+
+/// A fragment's place in its datagram.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fragment {
+    /// Not a fragment.
+    None,
+    /// The first one, which carries the ports.
+    First,
+    /// A later one, which has no transport header.
+    Later,
+}
+
+/// The meaning of one parsed IP packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<F: Family> {
+    /// The packet's own tuple; a later fragment's has no ports.
+    pub tuple: Tuple<F>,
+    /// Where the transport header starts, in bytes from the start of the frame.
+    pub l4_offset: u16,
+    /// TCP flags; zero for other protocols.
+    pub tcp_flags: u8,
+    /// ICMP type; zero for other protocols.
+    pub icmp_type: u8,
+    /// TTL or hop limit as it came.
+    pub ttl: u8,
+    /// Its place among fragments.
+    pub fragment: Fragment,
+    /// The datagram's identification, for fragments; wire order.
+    pub fragment_id: u32,
+}

@@ -1,0 +1,1 @@
+//! netbpf's user space: intent → plan → maps.

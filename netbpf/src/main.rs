@@ -1,0 +1,3 @@
+//! The `netbpf` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What netbpf's tests share.

@@ -1,0 +1,3 @@
+//! `cargo xtask`: set-up, lab and tests.
+
+fn main() {}
