@@ -3,7 +3,7 @@
 //! A flow has two halves, one entry each: the original half under the tuple of its first packet as
 //! it came in, the reply half under the tuple of the answers as they come in. Each half says by
 //! itself everything about packets of its direction, so that an established packet costs one
-//! lookup. Both are made by [`halves`] and by nothing else, so that they can't disagree.
+//! lookup. Both are made by [`NewFlow::half`] and by nothing else, so that they can't disagree.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -360,54 +360,48 @@ pub struct NewFlow<F: Family> {
     pub state: State,
 }
 
-/// The two entries of a flow, original and reply; their keys are `flow.original` and
-/// `flow.translated.reversed()`.
-#[inline(always)]
-pub fn halves<F: Family>(
-    flow: &NewFlow<F>,
-    slot: u32,
-    generation: u32,
-    now: Tick,
-) -> (Entry<F>, Entry<F>) {
-    let rewrite = if flow.original == flow.translated { 0 } else { entry_flags::REWRITE };
-    let routed = if flow.routed { entry_flags::ROUTED } else { 0 };
-    let original = Entry {
-        packets: 0,
-        bytes: 0,
-        last_seen: now,
-        created: now,
-        generation,
-        state: flow.state as u8,
-        flags: rewrite | routed,
-        way: flow.to.way,
-        pad: 0,
-        slot,
-        in_ifindex: flow.from.ifindex,
-        out_ifindex: if flow.to.way == way::CONTAINER { flow.to.ifindex } else { 0 },
-        in_endpoint: flow.from.endpoint,
-        out_endpoint: flow.to.endpoint,
-        mapping: flow.mapping,
-        in_mac: flow.from.mac,
-        out_dst_mac: flow.to.mac,
-        out_src_mac: flow.to.gateway_mac,
-        pad2: [0; 2],
-        translated: flow.translated,
-        pad3: [0; 4],
-    };
-    let reply = Entry {
-        flags: original.flags | entry_flags::REPLY,
-        way: flow.from.way,
-        in_ifindex: flow.to.ifindex,
-        out_ifindex: if flow.from.way == way::CONTAINER { flow.from.ifindex } else { 0 },
-        in_endpoint: flow.to.endpoint,
-        out_endpoint: flow.from.endpoint,
-        in_mac: flow.to.mac,
-        out_dst_mac: flow.from.mac,
-        out_src_mac: flow.from.gateway_mac,
-        translated: flow.original.reversed(),
-        ..original
-    };
-    (original, reply)
+impl<F: Family> NewFlow<F> {
+    /// The key of the reply half.
+    #[inline(always)]
+    pub fn reply_key(&self) -> Tuple<F> {
+        self.translated.reversed()
+    }
+
+    /// One of the flow's two entries; the keys are `original` and [`Self::reply_key`].
+    #[inline(always)]
+    pub fn half(&self, direction: Direction, slot: u32, generation: u32, now: Tick) -> Entry<F> {
+        let (from, to, translated, reply) = match direction {
+            Direction::Original => (&self.from, &self.to, self.translated, 0),
+            Direction::Reply => {
+                (&self.to, &self.from, self.original.reversed(), entry_flags::REPLY)
+            }
+        };
+        let rewrite = if self.original == self.translated { 0 } else { entry_flags::REWRITE };
+        let routed = if self.routed { entry_flags::ROUTED } else { 0 };
+        Entry {
+            packets: 0,
+            bytes: 0,
+            last_seen: now,
+            created: now,
+            generation,
+            state: self.state as u8,
+            flags: reply | rewrite | routed,
+            way: to.way,
+            pad: 0,
+            slot,
+            in_ifindex: from.ifindex,
+            out_ifindex: if to.way == way::CONTAINER { to.ifindex } else { 0 },
+            in_endpoint: from.endpoint,
+            out_endpoint: to.endpoint,
+            mapping: self.mapping,
+            in_mac: from.mac,
+            out_dst_mac: to.mac,
+            out_src_mac: to.gateway_mac,
+            pad2: [0; 2],
+            translated,
+            pad3: [0; 4],
+        }
+    }
 }
 
 /// The bookkeeping of one family's rooms. One entry, key 0; programs change it atomically.

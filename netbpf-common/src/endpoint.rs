@@ -4,10 +4,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{
-    family::Family,
-    wire::{Ipv4, Ipv6, Mac},
-};
+use crate::wire::{Ipv4, Ipv6, Mac};
 
 /// What an interface is to netbpf.
 pub mod role {
@@ -112,14 +109,4 @@ pub struct HostAddress {
     pub flags: u32,
     /// The network whose gateway address or VIP it is; 0: none.
     pub network: u32,
-}
-
-/// A container subnet, as the longest-prefix trie has it. The trie's value is the network's id.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SubnetKey<F: Family> {
-    /// Length of the prefix in bits, host order.
-    pub prefix_len: u32,
-    /// The prefix, wire order.
-    pub addr: F::Addr,
 }

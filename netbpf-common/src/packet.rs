@@ -32,6 +32,8 @@ pub struct Packet<F: Family> {
     pub tuple: Tuple<F>,
     /// Where the transport header starts, in bytes from the start of the frame.
     pub l4_offset: u16,
+    /// Length of the network and transport headers together, in bytes.
+    pub header_len: u16,
     /// TCP flags; zero for other protocols.
     pub tcp_flags: u8,
     /// ICMP type; zero for other protocols.

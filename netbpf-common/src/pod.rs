@@ -9,7 +9,6 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     conntrack::Entry,
-    endpoint::SubnetKey,
     family::{Family, V4, V6},
     nat::{PortKey, PublishTarget},
     service::{Backend, MAX_BACKENDS, Service},
@@ -52,7 +51,6 @@ const fn backends(addr: usize) -> usize {
 pod! {
     Tuple { addrs::<2>, bytes::<8> }
     Entry { bytes::<{ 16 + 12 + 4 + 24 + 20 + 4 }>, addrs::<2>, bytes::<8> }
-    SubnetKey { bytes::<4>, addrs::<1> }
     PortKey { addrs::<1>, bytes::<4> }
     PublishTarget { addrs::<1>, bytes::<12> }
     Backend { addrs::<1>, bytes::<8> }

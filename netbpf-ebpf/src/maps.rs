@@ -10,7 +10,7 @@ use aya_ebpf::{
 use netbpf_common::{
     config::GlobalConfig,
     conntrack::{Entry, Rooms},
-    endpoint::{Endpoint, HostAddress, Interface, MacKey, Network, SubnetKey},
+    endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{V4, V6},
     nat::{MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
     service::Service,
@@ -50,11 +50,11 @@ pub static ENDPOINTS_BY_MAC: HashMap<MacKey, Endpoint, 16384, SPARSE> = HashMap:
 
 /// Container subnets → network id. Loader.
 #[btf_map]
-pub static SUBNETS_V4: LpmTrie<SubnetKey<V4>, u32, 4096> = LpmTrie::new();
+pub static SUBNETS_V4: LpmTrie<Ipv4, u32, 4096> = LpmTrie::new();
 
 /// As `SUBNETS_V4`.
 #[btf_map]
-pub static SUBNETS_V6: LpmTrie<SubnetKey<V6>, u32, 4096> = LpmTrie::new();
+pub static SUBNETS_V6: LpmTrie<Ipv6, u32, 4096> = LpmTrie::new();
 
 /// The host's own addresses, gateway addresses and VIPs among them. Loader.
 #[btf_map]
