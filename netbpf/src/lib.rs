@@ -1,1 +1,8 @@
 //! netbpf's user space: intent → plan → maps.
+
+pub mod allocations;
+pub mod config;
+pub mod error;
+pub mod ipam;
+pub mod model;
+pub mod naming;

@@ -1,0 +1,132 @@
+//! What was chosen automatically and must stay so until its owner goes: ids and addresses.
+//!
+//! Ids come from counters that never go back, also when everything is removed, so that a flow that
+//! remembers an id can never mistake a newcomer for what it knew. Kept as `allocations.json`
+//! beside the desired state; read and written by nobody but [`crate::config::Document::resolve`]
+//! and `state`.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Proto;
+
+/// Every automatic choice of one instance.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Allocations {
+    /// The ids that were handed out last; 0: none yet.
+    pub last_ids: LastIds,
+    /// The id of each network, by name.
+    pub networks: BTreeMap<String, u32>,
+    /// Container ends, by container.
+    pub endpoints: BTreeMap<String, EndpointAllocation>,
+    /// Published ports and service ports.
+    pub mappings: Vec<MappingAllocation>,
+    /// The automatic virtual addresses of services, by service.
+    pub vips: BTreeMap<String, VipAllocation>,
+}
+
+/// The ids that were handed out last.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LastIds {
+    /// Of a network.
+    pub network: u32,
+    /// Of a container end.
+    pub endpoint: u32,
+    /// Of a mapping.
+    pub mapping: u32,
+}
+
+/// A container end: its id, what the id stands for, and what of it was chosen.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct EndpointAllocation {
+    /// The id.
+    pub id: u32,
+    /// What the id stands for: when any of it changes, it is another end.
+    pub identity: EndpointIdentity,
+    /// Which addresses were chosen automatically and are kept.
+    pub automatic: AutomaticChoices,
+}
+
+/// What makes a container end the one it is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct EndpointIdentity {
+    /// The network's id.
+    pub network: u32,
+    /// The namespace's path.
+    pub netns: PathBuf,
+    /// The IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The MAC.
+    pub mac: [u8; 6],
+}
+
+/// The choices that a container end keeps; what the document gives is not among them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct AutomaticChoices {
+    /// The IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The MAC, when it doesn't follow from the IPv4 address.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// A mapping: its id and what it stands for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MappingAllocation {
+    /// The id.
+    pub id: u32,
+    /// What it stands for.
+    #[serde(flatten)]
+    pub key: MappingKey,
+    /// The addresses it stood for: a service's virtual addresses. When one of them goes, it is
+    /// another mapping, for a flow remembers the mapping and not the address.
+    #[serde(default)]
+    pub vips: Vec<IpAddr>,
+}
+
+/// What makes a mapping the one it is.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct MappingKey {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The protocol.
+    pub proto: Proto,
+    /// The host address; `None` for all of them and for a service.
+    pub host_ip: Option<IpAddr>,
+    /// The port on the host, or of the virtual address.
+    pub host_port: u16,
+    /// The port of the containers.
+    pub container_port: u16,
+}
+
+/// Who has a mapping.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// A container, by name.
+    Container(String),
+    /// A service, by name.
+    Service(String),
+}
+
+/// The automatic virtual addresses of a service.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct VipAllocation {
+    /// The network they are from.
+    pub network: u32,
+    /// The IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}

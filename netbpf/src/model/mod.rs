@@ -1,0 +1,47 @@
+//! The desired state in Docker's words, validated, with every automatic choice made.
+//!
+//! Made by [`crate::config::Document::resolve`] and by nothing else. It knows no ifindex and no
+//! map: `plan` brings those in.
+
+mod container;
+mod host;
+mod network;
+mod port_binding;
+mod service;
+
+pub use self::{
+    container::{Attachment, Container},
+    host::{Conntrack, Host, Timeouts},
+    network::Network,
+    port_binding::{PortBinding, Proto},
+    service::{Service, ServicePort},
+};
+
+/// Everything that one instance wants of its host.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Model {
+    /// What belongs to the host itself.
+    pub host: Host,
+    /// The flow table.
+    pub conntrack: Conntrack,
+    /// The networks, in the order of the document.
+    pub networks: Vec<Network>,
+    /// The containers, in the order of the document.
+    pub containers: Vec<Container>,
+    /// The services, in the order of the document.
+    pub services: Vec<Service>,
+}
+
+impl Model {
+    /// The network of that name.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.name == name)
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers
+            .iter()
+            .find(|container| container.name == name)
+    }
+}

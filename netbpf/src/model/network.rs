@@ -1,0 +1,62 @@
+//! A network: one bridge, its subnets, its gateway addresses and who may cross it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// One network.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Network {
+    /// Its id: never 0, and never used again for another network.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// The bridge's interface name; at most 15 bytes.
+    pub bridge: String,
+    /// Its subnets, without host bits: at least one, at most one a family.
+    pub subnets: Vec<IpNet>,
+    /// The gateway addresses, one for each subnet and in the same order.
+    pub gateways: Vec<IpAddr>,
+    /// Its containers may talk to each other.
+    pub icc: bool,
+    /// No way in or out.
+    pub internal: bool,
+    /// What leaves the host gets the host's address.
+    pub masquerade: bool,
+    /// The MTU of the bridge and of the containers' interfaces.
+    pub mtu: u16,
+}
+
+impl Network {
+    /// The IPv4 subnet.
+    pub fn subnet_v4(&self) -> Option<Ipv4Net> {
+        self.subnets.iter().find_map(|subnet| match subnet {
+            IpNet::V4(subnet) => Some(*subnet),
+            IpNet::V6(_) => None,
+        })
+    }
+
+    /// The IPv6 subnet.
+    pub fn subnet_v6(&self) -> Option<Ipv6Net> {
+        self.subnets.iter().find_map(|subnet| match subnet {
+            IpNet::V6(subnet) => Some(*subnet),
+            IpNet::V4(_) => None,
+        })
+    }
+
+    /// The IPv4 gateway address.
+    pub fn gateway_v4(&self) -> Option<Ipv4Addr> {
+        self.gateways.iter().find_map(|gateway| match gateway {
+            IpAddr::V4(gateway) => Some(*gateway),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    /// The IPv6 gateway address.
+    pub fn gateway_v6(&self) -> Option<Ipv6Addr> {
+        self.gateways.iter().find_map(|gateway| match gateway {
+            IpAddr::V6(gateway) => Some(*gateway),
+            IpAddr::V4(_) => None,
+        })
+    }
+}
