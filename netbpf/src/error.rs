@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use crate::config::ConfigErrors;
+use crate::{config::ConfigErrors, host};
 
 /// An error with an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +56,20 @@ impl Error {
     }
 }
 
-/// The exit code of an error with context: that of the first [`Error`] in its chain, else 1.
+/// The exit code of an error with context: that of the first [`Error`] or [`host::Error`] in its
+/// chain, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<Error>())
-        .map_or(1, Error::exit_code)
+        .find_map(|cause| {
+            let ours = cause.downcast_ref::<Error>().map(Error::exit_code);
+            ours.or_else(|| {
+                cause
+                    .downcast_ref::<host::Error>()
+                    .map(host::Error::exit_code)
+            })
+        })
+        .unwrap_or(1)
 }
 
 #[cfg(test)]

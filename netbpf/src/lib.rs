@@ -3,6 +3,8 @@
 pub mod allocations;
 pub mod config;
 pub mod error;
+pub mod host;
 pub mod ipam;
 pub mod model;
 pub mod naming;
+pub mod state;

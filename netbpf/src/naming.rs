@@ -39,6 +39,11 @@ pub fn bridge_mac(instance: &str, network: &str) -> [u8; 6] {
     local_mac(stable_hash(&["bridge", instance, network]))
 }
 
+/// The fixed MAC of the host side of a container's veth: how it is known again.
+pub fn veth_mac(instance: &str, container: &str, network: &str) -> [u8; 6] {
+    local_mac(stable_hash(&["veth", instance, container, network]))
+}
+
 /// The MAC of a container without IPv4 address; `attempt` counts those that were taken.
 pub fn container_mac(container: &str, network: &str, attempt: u32) -> [u8; 6] {
     local_mac(stable_hash(&[

@@ -1,0 +1,369 @@
+//! Links: observe, make bridges and veth pairs, enslave, bring up, delete.
+//! It never deletes a link that does not carry our mark.
+
+use futures_util::TryStreamExt as _;
+use nix::errno::Errno;
+use rtnetlink::{
+    LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+};
+
+use super::{
+    Mac,
+    error::{Error, Result},
+    netns::Netns,
+    rtnl::{Rtnl, Unless as _},
+};
+
+/// `ARPHRD_ETHER`: frames have an Ethernet header.
+pub const ARP_ETHER: u16 = 1;
+
+/// A link as the kernel shows it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// `bridge`, `veth`, …; none for a physical interface.
+    pub kind: Option<String>,
+    /// Its hardware address; none where there is no Ethernet header.
+    pub mac: Option<Mac>,
+    /// In bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// The index of the bridge or bond it is a port of.
+    pub master: Option<u32>,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Whether it can carry packets now.
+    pub running: bool,
+    /// Whether it is a loopback interface.
+    pub loopback: bool,
+    /// The text of `ip link set … alias`.
+    pub alias: Option<String>,
+    /// The `ARPHRD_*` number: [`ARP_ETHER`] where frames have an Ethernet header.
+    pub arp_type: u16,
+    /// The index of the peer or lower device, in the namespace `peer_netns` if that is given.
+    pub peer: Option<u32>,
+    /// The number under which the observed namespace knows the peer's.
+    pub peer_netns: Option<i32>,
+}
+
+impl Link {
+    /// Whether it is a bridge.
+    pub fn is_bridge(&self) -> bool {
+        self.kind.as_deref() == Some("bridge")
+    }
+
+    /// Whether its frames have an Ethernet header.
+    pub fn is_ethernet(&self) -> bool {
+        self.arp_type == ARP_ETHER
+    }
+}
+
+/// How a link that we made is known again. The alias is set just after the link is made, and a kill
+/// may fall between; then the hardware address, which nobody else draws, tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mark<'a> {
+    /// `netbpf:<instance>:<kind>:<name>`.
+    pub alias: &'a str,
+    /// The fixed hardware address of the bridge or of the veth's host side.
+    pub mac: Mac,
+}
+
+impl Mark<'_> {
+    fn is_on(&self, link: &Link) -> bool {
+        match &link.alias {
+            Some(alias) => alias == self.alias,
+            None => link.mac == Some(self.mac),
+        }
+    }
+}
+
+/// A bridge to be made, or brought into line.
+#[derive(Clone, Copy, Debug)]
+pub struct BridgeSpec<'a> {
+    /// At most 15 bytes.
+    pub name: &'a str,
+    /// How it is known again; its hardware address.
+    pub mark: Mark<'a>,
+    /// In bytes.
+    pub mtu: u32,
+}
+
+/// A veth pair to be made: the host's side where the request is made, the other in the container.
+#[derive(Clone, Copy, Debug)]
+pub struct VethSpec<'a> {
+    /// Name of the host's side, at most 15 bytes.
+    pub name: &'a str,
+    /// How the host's side is known again; its hardware address.
+    pub mark: Mark<'a>,
+    /// In bytes, of both sides.
+    pub mtu: u32,
+    /// The container's namespace.
+    pub peer_netns: &'a Netns,
+    /// Name of the container's side.
+    pub peer_name: &'a str,
+    /// Hardware address of the container's side.
+    pub peer_mac: Mac,
+}
+
+/// What stands under the name of a bridge that is wanted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BridgeFound {
+    /// Nothing.
+    Missing,
+    /// One that we made.
+    Ours(Link),
+    /// Somebody else's, with no ports but ours.
+    Adoptable(Link),
+}
+
+impl Rtnl {
+    /// Every link of the namespace.
+    pub fn links(&self) -> Result<Vec<Link>> {
+        let messages = self.wait(
+            || "list the links".to_owned(),
+            self.handle().link().get().execute().try_collect::<Vec<_>>(),
+        )?;
+        Ok(messages.into_iter().map(link_of).collect())
+    }
+
+    /// The link of that name, if there is one.
+    pub fn link(&self, name: &str) -> Result<Option<Link>> {
+        let request = self.handle().link().get().match_name(name).execute();
+        let found = self.wait(|| format!("find {name}"), request.try_collect::<Vec<_>>());
+        match found {
+            Ok(messages) => Ok(messages.into_iter().map(link_of).next()),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The link of that name, which has to be there.
+    pub fn existing_link(&self, name: &str) -> Result<Link> {
+        self.link(name)?
+            .ok_or_else(|| Error::NoLink(name.to_owned()))
+    }
+
+    /// What stands under the name of a bridge that is wanted. Something that is no bridge, or a
+    /// bridge with a port whose alias does not begin with `our_prefix`, is an error.
+    pub fn find_bridge(
+        &self,
+        mark: &Mark<'_>,
+        name: &str,
+        our_prefix: &str,
+    ) -> Result<BridgeFound> {
+        let Some(bridge) = self.link(name)? else {
+            return Ok(BridgeFound::Missing);
+        };
+        if !bridge.is_bridge() {
+            let kind = bridge.kind.as_deref().unwrap_or("physical interface");
+            return Err(Error::Foreign(format!(
+                "{name} exists and is no bridge but a {kind}"
+            )));
+        }
+        let is_ours = |port: &Link| {
+            port.alias
+                .as_ref()
+                .is_some_and(|a| a.starts_with(our_prefix))
+        };
+        let stranger = self
+            .links()?
+            .into_iter()
+            .find(|port| port.master == Some(bridge.index) && !is_ours(port));
+        if let Some(stranger) = stranger {
+            let port = stranger.name;
+            return Err(Error::Foreign(format!(
+                "bridge {name} has a port that is not ours: {port}"
+            )));
+        }
+        if mark.is_on(&bridge) {
+            return Ok(BridgeFound::Ours(bridge));
+        }
+        Ok(BridgeFound::Adoptable(bridge))
+    }
+
+    /// Makes a bridge, down and without ports, or brings one that we made into line.
+    pub fn ensure_bridge(&self, spec: &BridgeSpec<'_>) -> Result<Link> {
+        let name = spec.name;
+        let message = LinkMessageBuilder::<LinkBridge>::new(name)
+            .address(spec.mark.mac.to_vec())
+            .build();
+        self.wait(
+            || format!("make bridge {name}"),
+            self.handle().link().add(message).execute(),
+        )
+        .unless(&[Errno::EEXIST])?;
+        self.settle(spec.name, &spec.mark, spec.mtu)
+    }
+
+    /// Makes a veth pair, both sides down and the host's side without master, or brings one that
+    /// we made into line. The container's side is made inside its namespace.
+    pub fn ensure_veth(&self, spec: &VethSpec<'_>) -> Result<Link> {
+        if let Some(link) = self.link(spec.name)? {
+            return self.settle(&link.name, &spec.mark, spec.mtu);
+        }
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(spec.peer_name)
+            .address(spec.peer_mac.to_vec())
+            .mtu(spec.mtu)
+            .setns_by_fd(spec.peer_netns.raw_fd())
+            .build();
+        let message = LinkMessageBuilder::<LinkVeth>::new(spec.name, spec.peer_name)
+            .address(spec.mark.mac.to_vec())
+            .mtu(spec.mtu)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        self.wait(
+            || {
+                let netns = spec.peer_netns.path().display();
+                format!("make veth {} with {} in {netns}", spec.name, spec.peer_name)
+            },
+            self.handle().link().add(message).execute(),
+        )?;
+        self.settle(spec.name, &spec.mark, spec.mtu)
+    }
+
+    /// Gives a link that we made its alias, hardware address and MTU.
+    ///
+    /// The MTU is not given at creation: a bridge takes only a later change for the operator's
+    /// will, and otherwise falls back to 1500 whenever it has no port.
+    fn settle(&self, name: &str, mark: &Mark<'_>, mtu: u32) -> Result<Link> {
+        let link = self.existing_link(name)?;
+        if !mark.is_on(&link) {
+            return Err(Error::Foreign(format!("{name} exists and is not ours")));
+        }
+        if link.alias.is_none() {
+            self.set_alias(link.index, mark.alias)?;
+        }
+        if link.mac != Some(mark.mac) {
+            self.set_mac(link.index, mark.mac)?;
+        }
+        if link.mtu != mtu {
+            self.set_mtu(link.index, mtu)?;
+        }
+        self.existing_link(name)
+    }
+
+    /// Makes link `port` a port of bridge `master`.
+    pub fn enslave(&self, port: u32, master: u32) -> Result<()> {
+        let change = LinkUnspec::new_with_index(port).controller(master);
+        self.change(change, || {
+            format!("make link {port} a port of link {master}")
+        })
+    }
+
+    /// Takes link `port` from its master, if it has one.
+    pub fn release(&self, port: u32) -> Result<()> {
+        let change = LinkUnspec::new_with_index(port).nocontroller();
+        self.change(change, || format!("take link {port} from its bridge"))
+    }
+
+    /// Brings a link up.
+    pub fn up(&self, index: u32) -> Result<()> {
+        self.change(LinkUnspec::new_with_index(index).up(), || {
+            format!("bring up link {index}")
+        })
+    }
+
+    /// Takes a link down.
+    pub fn down(&self, index: u32) -> Result<()> {
+        self.change(LinkUnspec::new_with_index(index).down(), || {
+            format!("take down link {index}")
+        })
+    }
+
+    /// Sets a link's MTU, in bytes.
+    pub fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
+        let change = LinkUnspec::new_with_index(index).mtu(mtu);
+        self.change(change, || format!("set the MTU of link {index} to {mtu}"))
+    }
+
+    /// Sets a link's hardware address. A bridge keeps one that was set, whatever ports it gets.
+    pub fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
+        let change = LinkUnspec::new_with_index(index).address(mac.to_vec());
+        self.change(change, || {
+            format!("set the hardware address of link {index}")
+        })
+    }
+
+    /// Sets a link's alias; an empty one takes it away.
+    pub fn set_alias(&self, index: u32, alias: &str) -> Result<()> {
+        let change = LinkUnspec::new_with_index(index).alias(alias);
+        self.change(change, || format!("set the alias of link {index}"))
+    }
+
+    /// Deletes the link of that name if it is ours; a missing one is as it should be. With one
+    /// side of a veth pair goes the other.
+    pub fn delete_link(&self, name: &str, mark: &Mark<'_>) -> Result<()> {
+        let Some(link) = self.link(name)? else {
+            return Ok(());
+        };
+        if !mark.is_on(&link) {
+            return Err(Error::Foreign(format!(
+                "{name} is not ours any more, so it stays"
+            )));
+        }
+        self.wait(
+            || format!("delete {name}"),
+            self.handle().link().del(link.index).execute(),
+        )
+        .unless(&[Errno::ENODEV])
+    }
+
+    fn change(
+        &self,
+        message: LinkMessageBuilder<LinkUnspec>,
+        action: impl FnOnce() -> String,
+    ) -> Result<()> {
+        self.wait(
+            action,
+            self.handle().link().change(message.build()).execute(),
+        )
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    error.errno() == Some(Errno::ENODEV as i32)
+}
+
+fn link_of(message: LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: None,
+        mac: None,
+        mtu: 0,
+        master: None,
+        up: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Running),
+        loopback: flags.contains(LinkFlags::Loopback),
+        alias: None,
+        arp_type: message.header.link_layer_type.into(),
+        peer: None,
+        peer_netns: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok(),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(master) => link.master = (master != 0).then_some(master),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Link(peer) => link.peer = Some(peer),
+            LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(netns),
+            LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind_of),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn kind_of(info: &LinkInfo) -> Option<String> {
+    let LinkInfo::Kind(kind) = info else {
+        return None;
+    };
+    Some(kind.to_string())
+}

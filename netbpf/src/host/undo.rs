@@ -1,0 +1,113 @@
+//! Takes back what an inventory says was created or changed. It never touches what is not in it,
+//! and never stops at an error: what can be put back is.
+
+use std::fs;
+
+use super::{
+    Host, Rtnl,
+    bpffs::PinDirs,
+    error::{Doing, Result},
+    link::Mark,
+    netns,
+};
+use crate::state::{AdoptedBridge, Change, Origin};
+
+/// What [`undo_all`] could not take back, and why.
+#[derive(Debug)]
+pub struct Failure {
+    /// It is still there.
+    pub change: Change,
+    /// Why.
+    pub error: super::Error,
+}
+
+/// Takes back every change, in the order that never leaves the host more open than it was: the
+/// programs first would, so links that we made go before them.
+pub fn undo_all(host: &Host, changes: &[Change]) -> Vec<Failure> {
+    let mut ordered: Vec<&Change> = changes.iter().rev().collect();
+    ordered.sort_by_key(|change| order(change));
+    ordered
+        .into_iter()
+        .filter_map(|change| {
+            let error = undo(host, change).err()?;
+            Some(Failure {
+                change: change.clone(),
+                error,
+            })
+        })
+        .collect()
+}
+
+/// Takes back one change. What is gone already is as it should be.
+pub fn undo(host: &Host, change: &Change) -> Result<()> {
+    let rtnl = host.rtnl();
+    match change {
+        Change::Veth {
+            name, alias, mac, ..
+        }
+        | Change::Bridge { name, alias, mac } => rtnl.delete_link(name, &Mark { alias, mac: *mac }),
+        Change::Address { interface, net } => match rtnl.link(interface)? {
+            Some(link) => rtnl.del_address(link.index, *net),
+            None => Ok(()),
+        },
+        Change::AdoptedBridge(bridge) => put_back(rtnl, bridge),
+        Change::Sysctl { sysctl, old } => match sysctl.read()? {
+            Some(value) if value != *old => sysctl.write(old),
+            _ => Ok(()),
+        },
+        Change::Netns {
+            path,
+            id,
+            origin: Origin::Made,
+            ..
+        } => match netns::Netns::open(path)? {
+            // Somebody else's namespace stands there now.
+            Some(found) if id.is_some_and(|id| id != found.id()) => Ok(()),
+            _ => netns::delete(path).map(|_| ()),
+        },
+        Change::Netns {
+            origin: Origin::Adopted,
+            ..
+        } => Ok(()),
+        Change::Pins { instance } => PinDirs::of(instance).remove(),
+        Change::Directory { path } => match fs::remove_dir(path) {
+            Err(error) if path.exists() => {
+                Err(error).doing(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Lower goes first.
+fn order(change: &Change) -> u8 {
+    match change {
+        Change::Veth { .. } => 0,
+        Change::Netns { .. } => 1,
+        Change::Bridge { .. } => 2,
+        Change::Address { .. } => 3,
+        Change::AdoptedBridge(_) => 4,
+        Change::Sysctl { .. } => 5,
+        Change::Pins { .. } => 6,
+        Change::Directory { .. } => 7,
+    }
+}
+
+fn put_back(rtnl: &Rtnl, was: &AdoptedBridge) -> Result<()> {
+    let Some(now) = rtnl.link(&was.name)? else {
+        return Ok(());
+    };
+    if now.mac != Some(was.mac) {
+        rtnl.set_mac(now.index, was.mac)?;
+    }
+    if now.mtu != was.mtu {
+        rtnl.set_mtu(now.index, was.mtu)?;
+    }
+    if now.up && !was.up {
+        rtnl.down(now.index)?;
+    }
+    if !now.up && was.up {
+        rtnl.up(now.index)?;
+    }
+    Ok(())
+}
