@@ -1,31 +1,63 @@
 //! Builds the eBPF object that the library embeds.
 
+#[path = "../xtask/src/toolchain.rs"]
+#[expect(dead_code, reason = "the set-up asks for more than a build does")]
+mod toolchain;
+
 use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain, build_ebpf};
 
+use crate::toolchain::{Compiler, NIGHTLY, OVERRIDE};
+
 fn main() -> Result<()> {
-    println!("cargo:rerun-if-env-changed=NETBPF_EBPF_TOOLCHAIN");
+    println!("cargo:rerun-if-env-changed={OVERRIDE}");
     let manifest_dir = env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?;
     let workspace = PathBuf::from(manifest_dir).join("..");
-    println!(
-        "cargo:rerun-if-changed={}",
-        workspace.join("netbpf-common/src").display()
-    );
+    for input in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "netbpf-common/src",
+        "netbpf-common/Cargo.toml",
+    ] {
+        println!("cargo:rerun-if-changed={}", workspace.join(input).display());
+    }
     let ebpf = workspace.join("netbpf-ebpf");
     let root_dir = ebpf
         .to_str()
         .context("the path of netbpf-ebpf is not UTF-8")?;
-    let toolchain = env::var("NETBPF_EBPF_TOOLCHAIN").ok();
+    let toolchain = toolchain()?;
+    allow_build_std();
     build_ebpf(
         [Package {
             name: "netbpf-ebpf",
             root_dir,
             ..Package::default()
         }],
-        toolchain
-            .as_deref()
-            .map_or(Toolchain::Nightly, Toolchain::Custom),
+        Toolchain::Custom(&toolchain),
     )
+}
+
+/// The toolchain for aya-build, which without rustup takes the current one whatever the name.
+fn toolchain() -> Result<String> {
+    if env::var_os("AYA_BUILD_SKIP").is_some() {
+        return Ok(NIGHTLY.to_owned());
+    }
+    let compiler = Compiler::find()
+        .context("no compiler here can build eBPF: `cargo xtask setup` installs what is missing")?;
+    Ok(compiler.toolchain.unwrap_or_else(|| NIGHTLY.to_owned()))
+}
+
+/// Lets a stable compiler build `core` for the BPF target. Only the eBPF build may see this: on
+/// the whole `cargo` call it would change, and so rebuild, crates of user space.
+fn allow_build_std() {
+    #[expect(
+        unsafe_code,
+        reason = "aya-build reads the environment of its own process"
+    )]
+    // SAFETY: a build script starts with one thread, and this one has started no other yet.
+    unsafe {
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+    }
 }

@@ -1,3 +1,74 @@
-//! `cargo xtask`: set-up, lab and tests.
+//! `cargo xtask`: set-up, lab and tests. It needs nothing but a Rust toolchain to compile, for it
+//! is what installs everything else.
 
-fn main() {}
+mod command;
+mod house;
+mod lab;
+mod setup;
+mod test;
+mod tidy;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// netbpf's build, lab and test commands.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building eBPF, the lab and the tests need and this machine lacks.
+    Setup,
+    /// Build, make the lab in network namespaces, check every path, remove the lab.
+    Run {
+        /// Leave the lab up and print how to enter it.
+        #[arg(long, conflicts_with = "arguments")]
+        keep: bool,
+        /// Run `netbpf ARGS` on this machine instead of the lab.
+        #[arg(last = true, value_name = "ARGS")]
+        arguments: Vec<String>,
+    },
+    /// Check format, lints, house rules and documentation, then run every test.
+    Test {
+        /// For the test runner; with any, only the tests are run.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGS"
+        )]
+        arguments: Vec<String>,
+    },
+    /// Check format, lints, house rules and documentation.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
+        Task::Setup => {
+            setup::ensure()?;
+            eprintln!("xtask: everything is there");
+            Ok(())
+        }
+        Task::Run { keep: _, arguments } if !arguments.is_empty() => lab::run_netbpf(&arguments),
+        Task::Run { keep, arguments: _ } => lab::run_lab(keep.then_some("--keep")),
+        Task::Test { arguments } => test::test(&arguments),
+        Task::Tidy => tidy::tidy(&setup::ensure()?),
+    }
+}

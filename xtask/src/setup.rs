@@ -1,0 +1,161 @@
+//! What building eBPF, the lab and the tests need beyond a Rust toolchain: looks for it, says
+//! what is missing and why, and on Debian 12 installs it from Debian's packages and crates.io.
+//!
+//! It installs only what is missing and removes nothing; when all is there it takes no time.
+
+mod debian;
+mod linker;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    command,
+    toolchain::{self, Compiler, LINKED, NIGHTLY},
+};
+use linker::Linker;
+
+/// Programs of the lab and the tests: name, Debian package, purpose.
+const TOOLS: [(&str, &str, &str); 4] = [
+    (
+        "ip",
+        "iproute2",
+        "makes the namespaces of the lab and the tests",
+    ),
+    ("ping", "iputils-ping", "ICMP in the lab and the tests"),
+    (
+        "nft",
+        "nftables",
+        "the packet filter that netbpf must not need",
+    ),
+    ("bpftool", "bpftool", "shows programs and maps by name"),
+];
+
+/// What was found here.
+struct Inventory {
+    compiler: Option<Compiler>,
+    linker: Option<Linker>,
+}
+
+impl Inventory {
+    fn look() -> Self {
+        Self {
+            compiler: Compiler::find(),
+            linker: Linker::find(),
+        }
+    }
+
+    /// The compiler, when this linker can read what it writes.
+    fn working_compiler(self) -> Option<Compiler> {
+        let linker = self.linker?;
+        self.compiler.filter(|compiler| linker.reads(compiler))
+    }
+}
+
+/// Makes sure that everything is there; the compiler that builds eBPF is the result.
+pub fn ensure() -> Result<Compiler> {
+    let inventory = Inventory::look();
+    let tools = missing_tools();
+    let needs = needs(&inventory, &tools);
+    if !needs.is_empty() {
+        report(&needs);
+        if !debian::is_debian_12() {
+            bail!(
+                "this is not Debian 12, so nothing was installed: install what is listed above \
+                 and try again"
+            );
+        }
+        install(inventory, &tools)?;
+    }
+    Inventory::look()
+        .working_compiler()
+        .context("the set-up went through, yet there is no compiler with a linker to match")
+}
+
+/// One sentence for each missing thing: what it is and what it is for.
+fn needs(inventory: &Inventory, tools: &[&(&str, &str, &str)]) -> Vec<String> {
+    let mut needs = Vec::new();
+    if inventory.compiler.is_none() {
+        let (major, minor) = toolchain::minimum_release().unwrap_or_default();
+        needs.push(format!(
+            "a Rust compiler with the sources of `core`, which must be built for the BPF target: \
+             rustup's {NIGHTLY} with the component rust-src, or a distribution's rustc {major}.{minor} or \
+             newer with its source package"
+        ));
+    }
+    match (&inventory.linker, &inventory.compiler) {
+        (None, _) => needs.push(format!(
+            "bpf-linker {} or newer, which links eBPF objects and gives them their type \
+             information",
+            linker::VERSION
+        )),
+        (Some(linker), Some(compiler)) if !linker.reads(compiler) => needs.push(format!(
+            "a bpf-linker with LLVM {}: the one found here has LLVM {} and can't read what the \
+             compiler writes",
+            compiler.llvm, linker.llvm
+        )),
+        _ => {}
+    }
+    needs.extend(
+        tools
+            .iter()
+            .map(|(name, _, purpose)| format!("{name}: {purpose}")),
+    );
+    needs
+}
+
+fn report(needs: &[String]) {
+    eprintln!("xtask: missing here:");
+    for need in needs {
+        eprintln!("  - {need}");
+    }
+}
+
+fn missing_tools() -> Vec<&'static (&'static str, &'static str, &'static str)> {
+    TOOLS
+        .iter()
+        .filter(|(name, ..)| !command::is_installed(name))
+        .collect()
+}
+
+fn install(inventory: Inventory, tools: &[&(&str, &str, &str)]) -> Result<()> {
+    debian::install(
+        &tools
+            .iter()
+            .map(|(_, package, _)| (*package).to_owned())
+            .collect::<Vec<_>>(),
+    )?;
+    let compiler = match inventory.compiler.filter(linkable) {
+        Some(compiler) => compiler,
+        None => install_compiler()?,
+    };
+    if !inventory
+        .linker
+        .is_some_and(|linker| linker.reads(&compiler))
+    {
+        debian::install(&linker::packages(compiler.llvm))?;
+        linker::install(compiler.llvm)?;
+    }
+    Ok(())
+}
+
+/// Whether there is, or Debian has, an LLVM that is new enough for this compiler.
+fn linkable(compiler: &Compiler) -> bool {
+    let found = Linker::find().is_some_and(|linker| linker.reads(compiler))
+        || debian::knows(&linker::packages(compiler.llvm));
+    if !found {
+        eprintln!(
+            "xtask: Debian has no LLVM {}, so the compiler found here is not used for eBPF",
+            compiler.llvm
+        );
+    }
+    found
+}
+
+/// Debian's own compiler stays beside the user's toolchain: rustup only learns its name.
+fn install_compiler() -> Result<Compiler> {
+    debian::install(&debian::COMPILER.map(str::to_owned))?;
+    if toolchain::has_rustup() {
+        command::run(command::program("rustup").args(["toolchain", "link", LINKED, "/usr"]))?;
+    }
+    Compiler::find().context("Debian's rustc is installed, but can't build `core` from source")
+}
