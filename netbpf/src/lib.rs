@@ -2,6 +2,7 @@
 
 pub mod allocations;
 pub mod config;
+pub mod dataplane;
 pub mod error;
 pub mod host;
 pub mod ipam;

@@ -1,0 +1,255 @@
+//! Hooks on interfaces: TCX links, pinned one by one as `links/<hook>-<ifindex>`.
+//!
+//! A link holds the program first in its chain and outlives this process by its pin. Nothing here
+//! knows why an interface is hooked, and nothing of somebody else's is ever detached.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{
+    LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::TcAttachOptions,
+};
+use netbpf_common::{endpoint::role, verdict::Hook};
+
+use super::Error;
+use crate::host::bpffs::PinDirs;
+
+/// The hooks of an interface in each role.
+pub const fn hooks_of(role: u8) -> &'static [Hook] {
+    match role {
+        role::CONTAINER => &[Hook::FromContainer, Hook::ToContainer],
+        role::BRIDGE => &[Hook::FromBridge],
+        role::UPLINK => &[Hook::FromNetdev, Hook::ToNetdev],
+        _ => &[],
+    }
+}
+
+const fn attach_type(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::FromContainer | Hook::FromNetdev | Hook::FromBridge => TcAttachType::Ingress,
+        Hook::ToContainer | Hook::ToNetdev => TcAttachType::Egress,
+    }
+}
+
+/// Where one hook meets one interface.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// The hook.
+    pub hook: Hook,
+    /// The interface's name in the host's namespace.
+    pub interface: String,
+    /// Its ifindex there.
+    pub ifindex: u32,
+}
+
+impl Place {
+    fn pin(&self, pins: &PinDirs) -> PathBuf {
+        pins.links
+            .join(format!("{}-{}", self.hook.name(), self.ifindex))
+    }
+
+    fn error(&self, what: &'static str) -> impl Fn(String) -> Error {
+        move |cause| Error::Hook {
+            what,
+            hook: self.hook.name(),
+            interface: self.interface.clone(),
+            cause,
+        }
+    }
+
+    /// Whether the loaded program runs here: the pinned link is alive, on this very interface, and
+    /// has the program that is pinned now.
+    ///
+    /// A link whose interface is gone keeps its pin and its program, so the interface is asked
+    /// too: in a namespace that was made anew an ifindex comes again.
+    ///
+    /// # Errors
+    ///
+    /// A failed system call; an interface that is gone is no error.
+    pub fn is_hooked(&self, pins: &PinDirs) -> Result<bool, Error> {
+        let Some(program) = self.linked_program(pins)? else {
+            return Ok(false);
+        };
+        let pinned = pins.progs.join(self.hook.name());
+        if !pinned.exists() {
+            return Ok(false);
+        }
+        let error = self.error("look for");
+        let current = ProgramInfo::from_pin(pinned).map_err(|source| error(cause(&source)))?;
+        if current.id() != program {
+            return Ok(false);
+        }
+        match SchedClassifier::query_tcx(&self.interface, attach_type(self.hook)) {
+            Ok((_, attached)) => Ok(attached.iter().any(|info| info.id() == program)),
+            // The interface, or a foreign program on it, went away between two system calls.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The id of the program that the pinned link runs; `None` without a pin.
+    fn linked_program(&self, pins: &PinDirs) -> Result<Option<u32>, Error> {
+        let pin = self.pin(pins);
+        if !pin.exists() {
+            return Ok(None);
+        }
+        let error = self.error("look for");
+        let link = PinnedLink::from_pin(pin).map_err(|source| error(cause(&source)))?;
+        let info = FdLink::from(link)
+            .info()
+            .map_err(|source| error(cause(&source)))?;
+        Ok(Some(info.program_id()))
+    }
+
+    /// Attaches the loaded program first in the chain and pins the link; a pin of a link that is
+    /// dead gives way.
+    ///
+    /// # Errors
+    ///
+    /// The interface is missing, or a failed system call.
+    pub fn attach(&self, pins: &PinDirs) -> Result<(), Error> {
+        let error = self.error("attach");
+        let pin = self.pin(pins);
+        remove_if_there(&pin).map_err(|source| error(cause(&source)))?;
+        let mut program = SchedClassifier::from_pin(pins.progs.join(self.hook.name()))
+            .map_err(|source| error(cause(&source)))?;
+        let link = program
+            .attach_with_options(
+                &self.interface,
+                attach_type(self.hook),
+                TcAttachOptions::TcxOrder(LinkOrder::first()),
+            )
+            .and_then(|id| program.take_link(id))
+            .map_err(|source| error(cause(&source)))?;
+        FdLink::try_from(link)
+            .map_err(|source| error(cause(&source)))?
+            .pin(&pin)
+            .map_err(|source| error(cause(&source)))?;
+        Ok(())
+    }
+}
+
+/// The innermost cause in words: the outer ones only name the system call.
+pub(super) fn cause(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        words = format!("{words}: {source}");
+        next = source.source();
+    }
+    words
+}
+
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// A pinned link by its name: the hook and the ifindex that it was made for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PinnedHook {
+    /// The hook.
+    pub hook: Hook,
+    /// The interface's ifindex when it was attached.
+    pub ifindex: u32,
+}
+
+/// The pinned links, by ifindex and hook; names that are no link's are left out.
+///
+/// # Errors
+///
+/// A failed system call; a directory that is missing is no error.
+pub fn pinned(pins: &PinDirs) -> Result<Vec<PinnedHook>, Error> {
+    let entries = match fs::read_dir(&pins.links) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(Error::Pin {
+                path: pins.links.clone(),
+                source,
+            });
+        }
+    };
+    let mut found: Vec<PinnedHook> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| parse_link_name(entry.file_name().to_str()?))
+        .collect();
+    found.sort_by_key(|pin| (pin.ifindex, pin.hook as u8));
+    Ok(found)
+}
+
+fn parse_link_name(name: &str) -> Option<PinnedHook> {
+    let (hook, ifindex) = name.rsplit_once('-')?;
+    let hook = Hook::ALL.into_iter().find(|known| known.name() == hook)?;
+    Some(PinnedHook {
+        hook,
+        ifindex: ifindex.parse().ok()?,
+    })
+}
+
+/// Ends a link: the program no longer runs at its place.
+///
+/// # Errors
+///
+/// A failed system call; a pin that is gone is no error.
+pub fn detach(pins: &PinDirs, hook: PinnedHook) -> Result<(), Error> {
+    let pin = pins
+        .links
+        .join(format!("{}-{}", hook.hook.name(), hook.ifindex));
+    remove_if_there(&pin).map_err(|source| Error::Pin { path: pin, source })
+}
+
+/// Gives every pinned link of `hook` the loaded `program`, each in one step.
+///
+/// # Errors
+///
+/// A failed system call. A link whose interface is gone can't be changed and is ended instead.
+pub(super) fn replace(
+    pins: &PinDirs,
+    hook: Hook,
+    program: &mut SchedClassifier,
+) -> Result<(), Error> {
+    for pin in pinned(pins)?.into_iter().filter(|pin| pin.hook == hook) {
+        let path = pins.links.join(format!("{}-{}", hook.name(), pin.ifindex));
+        let error = |cause: String| Error::Program {
+            name: hook.name(),
+            cause,
+        };
+        let link = PinnedLink::from_pin(&path).map_err(|source| error(cause(&source)))?;
+        let link = FdLink::from(link)
+            .try_into()
+            .map_err(|source| error(cause(&source)))?;
+        let replaced = program
+            .attach_to_link(link)
+            .and_then(|id| program.take_link(id));
+        match replaced {
+            // Only the file descriptor closes here: the pin keeps the link.
+            Ok(link) => drop(link),
+            Err(_) => detach(pins, pin)?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_names_say_hook_and_ifindex() {
+        assert_eq!(
+            parse_link_name("from_container-12"),
+            Some(PinnedHook {
+                hook: Hook::FromContainer,
+                ifindex: 12
+            })
+        );
+        assert_eq!(parse_link_name("from_nowhere-12"), None);
+        assert_eq!(parse_link_name("to_netdev-x"), None);
+    }
+}

@@ -1,0 +1,379 @@
+//! The loaded programs: object, pins, compatibility, replacement.
+//!
+//! Everything stands in the kernel and is found by its pins; nothing here needs a living process.
+//! What the maps should hold is [`crate::plan`]'s to say, when it changes [`crate::reconcile`]'s.
+
+pub mod attach;
+pub mod conntrack;
+pub mod maps;
+
+use std::{fs, io, path::PathBuf};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions},
+};
+use netbpf_common::{config::ABI_VERSION, verdict::Hook};
+
+use self::maps::Sizes;
+use crate::host::{bpffs::PinDirs, kernel};
+
+/// The object with all programs, as it was built with this binary; empty where the build was told
+/// to leave it out.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netbpf-ebpf"));
+
+/// The program that arms the sweep. It is never attached.
+const START_SWEEP: &str = "start_sweep";
+
+/// What can go wrong with programs, maps and hooks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A map can't be opened, read or written.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What failed.
+        source: aya::maps::MapError,
+    },
+    /// More keys than a map holds.
+    #[error("map {map} is full: {wanted} entries are wanted, {max_entries} fit")]
+    Full {
+        /// Its name.
+        map: &'static str,
+        /// How many entries the old and the new state have together.
+        wanted: usize,
+        /// How many fit.
+        max_entries: u32,
+    },
+    /// The pins are of a version that this loader can't read.
+    #[error(
+        "netbpf {own} can't take over the dataplane that netbpf {loaded} loaded: {what}; it goes \
+         on as it is: purge it first, or use the version that loaded it"
+    )]
+    Incompatible {
+        /// The version that loaded it.
+        loaded: String,
+        /// This version.
+        own: String,
+        /// What differs.
+        what: String,
+    },
+    /// The loaded flow tables are smaller than the config wants them.
+    #[error(
+        "conntrack.max_entries = {wanted} does not fit the loaded tables, which were made for \
+         {loaded}: purge first, then apply"
+    )]
+    TablesTooSmall {
+        /// What the config says.
+        wanted: u32,
+        /// What was loaded.
+        loaded: u32,
+    },
+    /// The object can't be loaded.
+    #[error("failed to load the programs: {0}")]
+    Object(String),
+    /// One program can't be loaded, pinned or run.
+    #[error("program {name}: {cause}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// What failed, in words.
+        cause: String,
+    },
+    /// A hook can't be attached or looked for.
+    #[error("failed to {what} {hook} on {interface}: {cause}")]
+    Hook {
+        /// What was tried.
+        what: &'static str,
+        /// The hook.
+        hook: &'static str,
+        /// The interface.
+        interface: String,
+        /// What failed, in words.
+        cause: String,
+    },
+    /// A pin can't be made or removed.
+    #[error("{}: {source}", path.display())]
+    Pin {
+        /// The path.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+    /// The programs' clock can't be read.
+    #[error("failed to read the monotonic clock: {0}")]
+    Clock(#[source] nix::Error),
+    /// The change was stopped on purpose.
+    #[error("stopped before {0}")]
+    Stopped(String),
+}
+
+/// A symbolic link that leads nowhere: its target says which object is loaded. It lives and dies
+/// with the pins, and a bpffs holds no plain files.
+fn mark_of(pins: &PinDirs) -> PathBuf {
+    pins.base.join("object")
+}
+
+/// Which object is loaded, as its mark says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ObjectMark {
+    /// netbpf's version.
+    pub version: String,
+    /// The ABI of its maps.
+    pub abi_version: u32,
+    /// A hash of the object.
+    pub hash: u64,
+}
+
+impl ObjectMark {
+    /// The mark of the object in this binary.
+    pub fn own() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi_version: ABI_VERSION,
+            hash: fnv1a(OBJECT),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.rsplitn(3, ',');
+        let hash = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let abi_version = parts.next()?.strip_prefix("abi")?.parse().ok()?;
+        Some(Self {
+            version: parts.next()?.to_owned(),
+            abi_version,
+            hash,
+        })
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{},abi{},{:016x}",
+            self.version, self.abi_version, self.hash
+        )
+    }
+}
+
+/// FNV-1a over 64 bits: tells objects apart, keeps nobody out.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// The mark of what is loaded; `None` when nothing is, or when its replacement was cut short.
+pub fn loaded_mark(pins: &PinDirs) -> Option<ObjectMark> {
+    ObjectMark::parse(fs::read_link(mark_of(pins)).ok()?.to_str()?)
+}
+
+/// Whether anything of the dataplane is pinned.
+pub fn is_loaded(pins: &PinDirs) -> bool {
+    Hook::ALL
+        .iter()
+        .all(|hook| pins.progs.join(hook.name()).exists())
+        && pins.maps.join("config").exists()
+}
+
+/// Whether the pins can be taken over by this loader; none at all can.
+///
+/// # Errors
+///
+/// [`Error::Incompatible`], naming both versions, or [`Error::TablesTooSmall`].
+pub fn check(pins: &PinDirs, sizes: Sizes) -> Result<(), Error> {
+    let mark = loaded_mark(pins);
+    let loaded_abi = match &mark {
+        Some(mark) => Some(mark.abi_version),
+        None => maps::loaded_abi_version(&pins.maps)?,
+    };
+    if let Some(loaded) = loaded_abi
+        && loaded != ABI_VERSION
+    {
+        let what = format!("its maps are of version {loaded}, mine of version {ABI_VERSION}");
+        return Err(incompatible(mark.as_ref(), what));
+    }
+    maps::check_pins(&pins.maps)?.map_or(Ok(()), |what| Err(incompatible(mark.as_ref(), what)))?;
+    match maps::loaded_sizes(&pins.maps)? {
+        Some(loaded)
+            if sizes.max_flows > loaded.max_flows || sizes.max_half_open > loaded.max_half_open =>
+        {
+            Err(Error::TablesTooSmall {
+                wanted: sizes.max_flows,
+                loaded: loaded.max_flows,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn incompatible(mark: Option<&ObjectMark>, what: String) -> Error {
+    Error::Incompatible {
+        loaded: mark.map_or_else(|| "unknown".to_owned(), |mark| mark.version.clone()),
+        own: ObjectMark::own().version,
+        what,
+    }
+}
+
+/// What [`load`] has to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Load {
+    /// This very object is loaded.
+    Nothing,
+    /// Nothing is loaded yet.
+    Fresh,
+    /// Another object's programs run, and give way to this one's.
+    Replace,
+}
+
+/// What [`load`] would do.
+pub fn wanted_load(pins: &PinDirs) -> Load {
+    if !is_loaded(pins) {
+        return Load::Fresh;
+    }
+    if loaded_mark(pins).as_ref() == Some(&ObjectMark::own()) {
+        Load::Nothing
+    } else {
+        Load::Replace
+    }
+}
+
+/// Loads the object and pins its maps and programs; links that are pinned get the new programs,
+/// each in one step, and flows stay. Arms the sweep. Says what was done.
+///
+/// The directories must be there, and [`check`] must have agreed. A load that is cut short is
+/// done anew by the next one.
+///
+/// # Errors
+///
+/// The verifier's refusal, or a failed system call.
+pub fn load(pins: &PinDirs, sizes: Sizes) -> Result<Load, Error> {
+    let todo = wanted_load(pins);
+    if todo == Load::Nothing {
+        return Ok(todo);
+    }
+    remove_mark(pins)?;
+    let mut object = load_object(pins, sizes)?;
+    for hook in Hook::ALL {
+        let program = load_program(&mut object, hook.name())?;
+        attach::replace(pins, hook, program)?;
+        repin(pins, hook.name(), program)?;
+    }
+    let sweep = load_program(&mut object, START_SWEEP)?;
+    repin(pins, START_SWEEP, sweep)?;
+    start_sweep(sweep)?;
+    write_mark(pins)?;
+    Ok(todo)
+}
+
+fn load_object(pins: &PinDirs, sizes: Sizes) -> Result<Ebpf, Error> {
+    if OBJECT.is_empty() {
+        return Err(Error::Object(
+            "this netbpf was built without them".to_owned(),
+        ));
+    }
+    let dir = &pins.maps;
+    let ipv6_flag =
+        u64::from(kernel::has_bpf_f_ipv6().map_err(|error| Error::Object(error.to_string()))?);
+    let mut loader = EbpfLoader::new();
+    loader.override_global("BPF_F_IPV6_SUPPORTED", &ipv6_flag, false);
+    for spec in maps::all() {
+        loader.map_pin_path(spec.name, dir.join(spec.pin_name()));
+        loader.map_max_entries(spec.name, spec.max_entries(sizes));
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| Error::Object(attach::cause(&error)))
+}
+
+fn load_program<'a>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, Error> {
+    let error = |cause: String| Error::Program { name, cause };
+    let program = object
+        .program_mut(name)
+        .ok_or_else(|| error("not in the object".to_owned()))?;
+    let program: &mut SchedClassifier = program
+        .try_into()
+        .map_err(|source| error(attach::cause(&source)))?;
+    program
+        .load()
+        .map_err(|source| error(attach::cause(&source)))?;
+    Ok(program)
+}
+
+/// Pins a program in the place of the one before it, in one step.
+fn repin(pins: &PinDirs, name: &'static str, program: &mut SchedClassifier) -> Result<(), Error> {
+    let path = pins.progs.join(name);
+    let fresh = pins.progs.join(format!("{name}_new"));
+    attach::remove_if_there(&fresh).map_err(|source| Error::Pin {
+        path: fresh.clone(),
+        source,
+    })?;
+    program.pin(&fresh).map_err(|source| Error::Program {
+        name,
+        cause: attach::cause(&source),
+    })?;
+    fs::rename(&fresh, &path).map_err(|source| Error::Pin { path, source })
+}
+
+/// A test run is the one way to run a program that hangs on no hook; the kernel wants a whole
+/// Ethernet header for it.
+fn start_sweep(program: &SchedClassifier) -> Result<(), Error> {
+    const FRAME: [u8; 64] = [0; 64];
+    let error = |cause: String| Error::Program {
+        name: START_SWEEP,
+        cause,
+    };
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(&FRAME),
+            ..TestRunOptions::new()
+        })
+        .map_err(|source| error(attach::cause(&source)))?;
+    match result.return_value {
+        0 => Ok(()),
+        code => Err(error(format!("the timer was not armed (code {code})"))),
+    }
+}
+
+fn remove_mark(pins: &PinDirs) -> Result<(), Error> {
+    let path = mark_of(pins);
+    attach::remove_if_there(&path).map_err(|source| Error::Pin { path, source })
+}
+
+fn write_mark(pins: &PinDirs) -> Result<(), Error> {
+    let path = mark_of(pins);
+    std::os::unix::fs::symlink(ObjectMark::own().text(), &path)
+        .map_err(|source| Error::Pin { path, source })
+}
+
+/// The programs that are pinned and the id that the kernel gave each.
+pub fn program_ids(pins: &PinDirs) -> Vec<(&'static str, u32)> {
+    Hook::ALL
+        .iter()
+        .map(|hook| hook.name())
+        .filter_map(|name| {
+            Some((
+                name,
+                ProgramInfo::from_pin(pins.progs.join(name)).ok()?.id(),
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mark_reads_back_as_written() {
+        let mark = ObjectMark {
+            version: "1.2.3-rc,1".to_owned(),
+            abi_version: 7,
+            hash: 0xdead_beef,
+        };
+        assert_eq!(ObjectMark::parse(&mark.text()), Some(mark));
+        assert_eq!(ObjectMark::parse("nonsense"), None);
+    }
+}
