@@ -1,16 +1,61 @@
 //! The TOML document: read, validated, resolved to a [`Model`]. No I/O: the caller reads the file.
+//!
+//! Every mistake is found in one go, each with its line and the thing by its name. A [`Document`]
+//! is valid by itself; what depends on earlier choices is found by [`Document::resolve`].
+
+mod addresses;
+mod check;
+mod container;
+mod findings;
+mod host;
+mod keys;
+mod network;
+mod ports;
+mod publish;
+mod resolve;
+mod service;
+mod table;
+mod values;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
-use crate::{allocations::Allocations, model::Model};
+use toml::de::DeTable;
+
+use self::{
+    container::ContainerSpec, findings::Findings, host::HostSpec, network::NetworkSpec,
+    service::ServiceSpec, table::Table,
+};
+use crate::{
+    allocations::Allocations,
+    model::{Conntrack, Model},
+};
 
 /// A document that is valid by itself.
 #[derive(Clone, Debug)]
-pub struct Document {}
+pub struct Document {
+    path: String,
+    host: HostSpec,
+    conntrack: Conntrack,
+    networks: Vec<NetworkSpec>,
+    containers: Vec<ContainerSpec>,
+    services: Vec<ServiceSpec>,
+    warnings: Vec<String>,
+}
 
-/// Everything that is wrong with a document, in the order of its lines; never empty.
+/// Everything that is wrong with a document, in the order of its lines; never empty. Shown one a
+/// line as `FILE:LINE: what`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigErrors(Vec<String>);
+
+impl ConfigErrors {
+    /// The errors, one a line of the display.
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,15 +72,62 @@ impl std::error::Error for ConfigErrors {}
 /// Everything that is wrong with it, also what [`Document::resolve`] would find wrong without
 /// earlier choices.
 pub fn load(path: &str, text: &str) -> Result<Document, ConfigErrors> {
-    if text.trim().is_empty() {
-        return Ok(Document {});
+    let mut findings = Findings::new(path, text);
+    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        let line = error.span().map_or(1, |span| findings.line(&span));
+        findings.error(line, error.message().trim());
     }
-    Err(ConfigErrors(vec![format!(
-        "{path}:1: a document that is not empty is not supported yet"
-    )]))
+    // What the parser guessed after a mistake would only give errors about the guess.
+    findings.finish()?;
+
+    let root = Table::root(root.get_ref());
+    let mut document = Document::read(path, &root, &mut findings);
+    check::document(&document, &mut findings);
+    document.warnings = findings.take_warnings();
+    findings.finish()?;
+    document.resolve(&Allocations::default())?;
+    Ok(document)
 }
 
 impl Document {
+    fn read(path: &str, root: &Table<'_, '_>, findings: &mut Findings) -> Self {
+        root.expect_keys(keys::ROOT, findings);
+        let metrics = root.table("metrics", findings);
+        if let Some(metrics) = metrics {
+            metrics.expect_keys(keys::METRICS, findings);
+        }
+        let conntrack = root.table("conntrack", findings);
+        Self {
+            path: path.to_owned(),
+            host: HostSpec::read(root.table("host", findings), findings),
+            conntrack: conntrack.map_or_else(Conntrack::default, |table| {
+                host::read_conntrack(&table, findings)
+            }),
+            networks: root
+                .entries("network", findings)
+                .iter()
+                .map(|table| NetworkSpec::read(table, findings))
+                .collect(),
+            containers: root
+                .entries("container", findings)
+                .iter()
+                .map(|table| ContainerSpec::read(table, findings))
+                .collect(),
+            services: root
+                .entries("service", findings)
+                .iter()
+                .map(|table| ServiceSpec::read(table, findings))
+                .collect(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What is accepted and yet most likely not meant, as `FILE:LINE: what`.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Makes every automatic choice that is still open and gives ids; the same input gives the
     /// same result. What the document no longer has loses its choices.
     ///
@@ -43,6 +135,18 @@ impl Document {
     ///
     /// When an address that the document gives is kept by another owner, or a subnet is full.
     pub fn resolve(&self, earlier: &Allocations) -> Result<(Model, Allocations), ConfigErrors> {
-        Ok((Model::default(), earlier.clone()))
+        resolve::resolve(self, earlier)
+    }
+
+    fn network(&self, name: &str) -> Option<&NetworkSpec> {
+        self.networks
+            .iter()
+            .find(|network| network.name.value == name)
+    }
+
+    fn container(&self, name: &str) -> Option<&ContainerSpec> {
+        self.containers
+            .iter()
+            .find(|container| container.name.value == name)
     }
 }

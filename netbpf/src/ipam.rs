@@ -93,3 +93,71 @@ fn successor(address: IpAddr) -> Option<IpAddr> {
             .map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn subnet() -> impl Strategy<Value = IpNet> {
+        let v4 = (any::<u32>(), 8..=31_u8).prop_map(|(bits, length)| {
+            IpNet::new_assert(IpAddr::V4(Ipv4Addr::from_bits(bits)), length).trunc()
+        });
+        let v6 = (any::<u128>(), 16..=127_u8).prop_map(|(bits, length)| {
+            IpNet::new_assert(IpAddr::V6(Ipv6Addr::from_bits(bits)), length).trunc()
+        });
+        prop_oneof![v4, v6]
+    }
+
+    /// The address at an offset of a subnet.
+    fn nth(subnet: IpNet, offset: u8) -> IpAddr {
+        (0..offset).fold(subnet.network(), |address, _| {
+            successor(address).unwrap_or(address)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn next_free_is_usable_and_never_taken(
+            subnet in subnet(),
+            taken in prop::collection::btree_set(0..40_u8, 0..30),
+        ) {
+            let taken: BTreeSet<IpAddr> = taken.iter().map(|offset| nth(subnet, *offset)).collect();
+            let mut pool = Pool::new(subnet);
+            for address in &taken {
+                prop_assert!(pool.take(*address));
+            }
+            let mut handed_out = BTreeSet::new();
+            for _ in 0..40 {
+                let Some(address) = pool.next_free() else { break };
+                prop_assert!(is_usable(subnet, address), "{address} of {subnet}");
+                prop_assert!(!taken.contains(&address));
+                prop_assert!(handed_out.insert(address));
+            }
+        }
+
+        #[test]
+        fn first_address_is_usable(subnet in subnet()) {
+            prop_assert!(is_usable(subnet, first_address(subnet)));
+        }
+
+        #[test]
+        fn small_subnet_is_used_up_to_the_last_address(bits in any::<u32>(), length in 24..=31_u8) {
+            let subnet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::from_bits(bits)), length).trunc();
+            let mut pool = Pool::new(subnet);
+            let count = std::iter::from_fn(|| pool.next_free()).count();
+            let reserved = if length == 31 { 0 } else { 2 };
+            prop_assert_eq!(count, (1_usize << (32 - length)) - reserved);
+        }
+    }
+
+    #[test]
+    fn last_subnet_of_the_address_space_ends() {
+        let mut pool = Pool::new("255.255.255.252/30".parse().unwrap());
+        assert_eq!(pool.next_free(), Some("255.255.255.253".parse().unwrap()));
+        assert_eq!(pool.next_free(), Some("255.255.255.254".parse().unwrap()));
+        assert_eq!(pool.next_free(), None);
+        assert_eq!(pool.next_free(), None);
+    }
+}

@@ -4,6 +4,18 @@
 /// The longest interface name, in bytes.
 pub const INTERFACE_NAME_MAX: usize = 15;
 
+/// What a name must be, so that it continues the name in an error.
+pub const RULE: &str =
+    "is not 1-63 letters, digits, \"_\", \".\" or \"-\", starting with a letter or digit";
+
+/// Whether this can name a network, a container, a service or an instance.
+pub fn is_valid(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=63).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(is_inner)
+}
+
 /// FNV-1a over the parts, each ended by a zero byte so that `["ab", "c"]` is not `["a", "bc"]`.
 pub fn stable_hash(parts: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

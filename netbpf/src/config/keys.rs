@@ -1,0 +1,169 @@
+//! Every key of the document, and which of them are only accepted with their default.
+
+use toml::de::DeValue;
+
+/// The keys of one kind of table.
+pub(super) type Keys = &'static [Key];
+
+/// A key of the document.
+pub(super) struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it does something.
+    pub support: Support,
+}
+
+/// Whether a key does something.
+pub(super) enum Support {
+    /// It is read.
+    Yes,
+    /// It is accepted when its value is what holds anyway, which this function says.
+    OnlyDefault(fn(&DeValue<'_>) -> bool),
+}
+
+const fn key(name: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Yes,
+    }
+}
+
+const fn later(name: &'static str, is_default: fn(&DeValue<'_>) -> bool) -> Key {
+    Key {
+        name,
+        support: Support::OnlyDefault(is_default),
+    }
+}
+
+fn never(_: &DeValue<'_>) -> bool {
+    false
+}
+
+fn is_empty_list(value: &DeValue<'_>) -> bool {
+    value.as_array().is_some_and(|list| list.is_empty())
+}
+
+fn is_false(value: &DeValue<'_>) -> bool {
+    value.as_bool() == Some(false)
+}
+
+fn is_integer(value: &DeValue<'_>, wanted: &str) -> bool {
+    value
+        .as_integer()
+        .is_some_and(|integer| integer.as_str() == wanted)
+}
+
+/// The document.
+pub(super) const ROOT: Keys = &[
+    key("host"),
+    key("conntrack"),
+    key("metrics"),
+    key("network"),
+    key("container"),
+    key("service"),
+];
+
+/// `[host]`.
+pub(super) const HOST: Keys = &[
+    key("uplinks"),
+    later("ephemeral_ports", |value| {
+        value.as_str() == Some("49000-49900")
+    }),
+    later("address_pools", is_default_pools),
+];
+
+/// `[conntrack]`.
+pub(super) const CONNTRACK: Keys = &[key("max_entries"), key("timeouts")];
+
+/// `timeouts` of `[conntrack]`.
+pub(super) const TIMEOUTS: Keys = &[
+    key("established"),
+    key("half_open"),
+    key("closing"),
+    key("udp"),
+    key("udp_stream"),
+    key("icmp"),
+];
+
+/// `[metrics]`.
+pub(super) const METRICS: Keys = &[later("listen", never)];
+
+/// `[[network]]`.
+pub(super) const NETWORK: Keys = &[
+    key("name"),
+    key("driver"),
+    key("bridge"),
+    key("subnets"),
+    key("gateways"),
+    later("ip_range", never),
+    key("icc"),
+    key("internal"),
+    key("gateway_mode"),
+    key("masquerade"),
+    key("mtu"),
+    later("host_binding", never),
+    later("trusted_interfaces", is_empty_list),
+    later("trusted_sources", is_empty_list),
+];
+
+/// `[[container]]`.
+pub(super) const CONTAINER: Keys = &[
+    key("name"),
+    key("netns"),
+    key("mode"),
+    key("source_check"),
+    key("networks"),
+    key("publish"),
+    later("expose", is_empty_list),
+    later("publish_all", is_false),
+    later("links", is_empty_list),
+];
+
+/// One of `networks` of a `[[container]]`.
+pub(super) const ATTACHMENT: Keys = &[
+    key("name"),
+    key("ipv4"),
+    key("ipv6"),
+    key("mac"),
+    key("interface"),
+    later("aliases", is_empty_list),
+    later("gw_priority", |value| is_integer(value, "0")),
+];
+
+/// `[[service]]`.
+pub(super) const SERVICE: Keys = &[
+    key("name"),
+    key("network"),
+    key("vip"),
+    key("ports"),
+    later("publish", is_empty_list),
+    key("backends"),
+    key("scheduler"),
+    key("affinity"),
+    later("affinity_timeout", |value| value.as_str() == Some("3h")),
+    key("endpoint_mode"),
+];
+
+/// One of `backends` of a `[[service]]`.
+pub(super) const BACKEND: Keys = &[
+    key("container"),
+    later("weight", |value| is_integer(value, "1")),
+    later("drain", is_false),
+];
+
+fn is_default_pools(value: &DeValue<'_>) -> bool {
+    let Some(pools) = value.as_array() else {
+        return false;
+    };
+    let defaults = [("172.16.0.0/12", "16"), ("fd00:6e62::/48", "64")];
+    pools.len() == defaults.len()
+        && pools.iter().zip(defaults).all(|(pool, (base, size))| {
+            pool.get_ref().as_table().is_some_and(|pool| {
+                pool.len() == 2
+                    && pool.get("base").and_then(|value| value.get_ref().as_str()) == Some(base)
+                    && pool
+                        .get("size")
+                        .is_some_and(|value| is_integer(value.get_ref(), size))
+            })
+        })
+}

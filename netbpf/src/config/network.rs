@@ -1,0 +1,208 @@
+//! Reads a `[[network]]`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{
+    findings::{At, Findings},
+    keys,
+    table::Table,
+    values,
+};
+use crate::{ipam, naming};
+
+/// The least MTU of a link that carries IPv6 (RFC 8200, 5).
+const IPV6_MTU_MIN: u16 = 1280;
+
+/// The least MTU of a link that carries IPv4 (RFC 791, 3.2).
+const IPV4_MTU_MIN: u16 = 68;
+
+/// A `[[network]]`.
+#[derive(Clone, Debug)]
+pub(super) struct NetworkSpec {
+    /// Its name; empty when it has none.
+    pub name: At<String>,
+    /// Its bridge.
+    pub bridge: At<String>,
+    /// Its subnets; `None` when they can't be told, so that nothing is said about addresses.
+    pub subnets: Option<Vec<At<IpNet>>>,
+    /// The gateway addresses that it gives.
+    pub gateways: Vec<At<IpAddr>>,
+    pub icc: bool,
+    pub internal: bool,
+    pub masquerade: bool,
+    pub mtu: u16,
+}
+
+impl NetworkSpec {
+    pub fn read(table: &Table<'_, '_>, findings: &mut Findings) -> Self {
+        table.expect_keys(keys::NETWORK, findings);
+        let name = read_name(table, findings);
+        table.enumeration("driver", "bridge", &[], findings);
+        read_gateway_mode(table, findings);
+        let bridge = table
+            .parsed("bridge", findings, values::interface)
+            .unwrap_or_else(|| At {
+                line: name.line,
+                value: naming::default_bridge(&name.value),
+            });
+        let subnets = read_subnets(table, findings);
+        let mut flag = |key, default| {
+            table
+                .boolean(key, findings)
+                .map_or(default, |flag: At<bool>| flag.value)
+        };
+        let icc = flag("icc", true);
+        let internal = flag("internal", false);
+        let masquerade = flag("masquerade", true);
+        Self {
+            bridge,
+            gateways: read_gateways(table, findings),
+            icc,
+            internal,
+            masquerade,
+            mtu: read_mtu(table, subnets.as_deref().unwrap_or_default(), findings),
+            name,
+            subnets,
+        }
+    }
+
+    /// The subnets, as far as they can be told.
+    pub fn subnets(&self) -> &[At<IpNet>] {
+        self.subnets.as_deref().unwrap_or_default()
+    }
+
+    /// The gateway address of one of its subnets.
+    pub fn gateway(&self, subnet: IpNet) -> IpAddr {
+        self.gateways
+            .iter()
+            .map(|gateway| gateway.value)
+            .find(|gateway| subnet.contains(gateway))
+            .unwrap_or_else(|| ipam::first_address(subnet))
+    }
+}
+
+/// Reads the name of a network, container or service.
+pub(super) fn read_name(table: &Table<'_, '_>, findings: &mut Findings) -> At<String> {
+    let text = table.string("name", findings);
+    let text = table.required("name", text, findings);
+    let Some(At { line, value }) = text else {
+        return At {
+            line: table.line,
+            value: String::new(),
+        };
+    };
+    if let Err(why) = values::name(value) {
+        table.error(line, format!("name {value:?} {why}"), findings);
+    }
+    // A bad name still stands, so that what refers to it isn't wrong as well.
+    At {
+        line,
+        value: value.to_owned(),
+    }
+}
+
+fn read_gateway_mode(table: &Table<'_, '_>, findings: &mut Findings) {
+    let Some(value) = table.get("gateway_mode") else {
+        return;
+    };
+    if value.get_ref().is_table() {
+        let line = findings.line(&value.span());
+        table.error(
+            line,
+            "gateway_mode by family is not supported yet",
+            findings,
+        );
+        return;
+    }
+    let later = ["nat-unprotected", "routed", "isolated"];
+    table.enumeration("gateway_mode", "nat", &later, findings);
+}
+
+fn read_subnets(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Vec<At<IpNet>>> {
+    let Some(texts) = table.strings("subnets", findings) else {
+        let what = "automatic subnets are not supported yet; subnets must be given";
+        table.error(table.line, what, findings);
+        return None;
+    };
+    if texts.is_empty() {
+        let line = table
+            .get("subnets")
+            .map_or(table.line, |value| findings.line(&value.span()));
+        if table
+            .get("subnets")
+            .is_some_and(|value| value.get_ref().is_array())
+        {
+            let what = "automatic subnets are not supported yet; subnets must not be empty";
+            table.error(line, what, findings);
+        }
+        return None;
+    }
+    let mut subnets: Vec<At<IpNet>> = Vec::with_capacity(texts.len());
+    let mut is_whole = true;
+    for At { line, value } in texts {
+        let subnet = match values::subnet(value) {
+            Ok(subnet) => subnet,
+            Err(why) => {
+                table.error(line, format!("subnet {value:?} {why}"), findings);
+                is_whole = false;
+                continue;
+            }
+        };
+        if let Some(other) = subnets
+            .iter()
+            .find(|other| same_family(other.value, subnet))
+        {
+            let family = if subnet.addr().is_ipv4() {
+                "IPv4"
+            } else {
+                "IPv6"
+            };
+            let what = format!(
+                "subnet {subnet} is a second {family} subnet, beside {}",
+                other.value
+            );
+            table.error(line, what, findings);
+            is_whole = false;
+            continue;
+        }
+        subnets.push(At {
+            line,
+            value: subnet,
+        });
+    }
+    is_whole.then_some(subnets)
+}
+
+fn same_family(one: IpNet, other: IpNet) -> bool {
+    one.addr().is_ipv4() == other.addr().is_ipv4()
+}
+
+fn read_gateways(table: &Table<'_, '_>, findings: &mut Findings) -> Vec<At<IpAddr>> {
+    let mut gateways = Vec::new();
+    for At { line, value } in table.strings("gateways", findings).unwrap_or_default() {
+        match values::address(value) {
+            Ok(value) => gateways.push(At { line, value }),
+            Err(why) => table.error(line, format!("gateway {value:?} {why}"), findings),
+        }
+    }
+    gateways
+}
+
+fn read_mtu(table: &Table<'_, '_>, subnets: &[At<IpNet>], findings: &mut Findings) -> u16 {
+    const DEFAULT: u16 = 1500;
+    let Some(At { line, value }) = table.integer("mtu", findings) else {
+        return DEFAULT;
+    };
+    let Some(mtu) = u16::try_from(value).ok().filter(|mtu| *mtu >= IPV4_MTU_MIN) else {
+        let what = format!("mtu {value} is not in {IPV4_MTU_MIN}-{}", u16::MAX);
+        table.error(line, what, findings);
+        return DEFAULT;
+    };
+    if mtu < IPV6_MTU_MIN && subnets.iter().any(|subnet| subnet.value.addr().is_ipv6()) {
+        let what = format!("mtu {mtu} is below {IPV6_MTU_MIN}, the least that IPv6 needs");
+        table.error(line, what, findings);
+    }
+    mtu
+}

@@ -1,0 +1,602 @@
+//! From a valid document and earlier choices to the model: addresses, MACs and ids.
+//!
+//! Order matters and is fixed: what the document gives, then what was chosen earlier, then new
+//! choices in the order of the document. So the same input gives the same model, and a newcomer
+//! never takes what somebody keeps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+
+use super::{
+    ConfigErrors, Document,
+    addresses::given_addresses,
+    container::{AttachmentSpec, ContainerSpec},
+    findings::Findings,
+    network::NetworkSpec,
+    service::ServiceSpec,
+};
+use crate::{
+    allocations::{
+        Allocations, AutomaticChoices, EndpointAllocation, EndpointIdentity, MappingAllocation,
+        MappingKey, Owner, VipAllocation,
+    },
+    ipam::{self, Pool},
+    model::{Attachment, Container, Host, Model, Network, PortBinding, Service, ServicePort},
+    naming,
+};
+
+/// Makes every choice that is still open.
+pub(super) fn resolve(
+    document: &Document,
+    earlier: &Allocations,
+) -> Result<(Model, Allocations), ConfigErrors> {
+    let mut resolver = Resolver::new(document, earlier);
+    let networks = resolver.networks();
+    resolver.reserve_given();
+    resolver.reserve_kept();
+    let containers = resolver.containers();
+    let services = resolver.services();
+    resolver.findings.finish()?;
+    let host = Host {
+        uplinks: document
+            .host
+            .uplinks
+            .as_ref()
+            .map(|uplinks| uplinks.iter().map(|uplink| uplink.value.clone()).collect()),
+    };
+    let conntrack = document.conntrack.clone();
+    Ok((
+        Model {
+            host,
+            conntrack,
+            networks,
+            containers,
+            services,
+        },
+        resolver.next,
+    ))
+}
+
+/// A family, where something is done once for each.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    const fn of(subnet: IpNet) -> Self {
+        match subnet {
+            IpNet::V4(_) => Self::V4,
+            IpNet::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// At most one address of each family.
+#[derive(Clone, Copy, Debug, Default)]
+struct Addresses {
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    fn get(self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.ipv4.map(IpAddr::V4),
+            Family::V6 => self.ipv6.map(IpAddr::V6),
+        }
+    }
+
+    fn set(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.ipv4 = Some(address),
+            IpAddr::V6(address) => self.ipv6 = Some(address),
+        }
+    }
+
+    fn from_given(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut given = Self::default();
+        for address in addresses {
+            given.set(address);
+        }
+        given
+    }
+}
+
+struct Resolver<'d> {
+    document: &'d Document,
+    earlier: &'d Allocations,
+    next: Allocations,
+    findings: Findings,
+    /// The pools of each network, by its name.
+    pools: HashMap<&'d str, Vec<Pool>>,
+    /// Who has an address, for errors.
+    holders: BTreeMap<IpAddr, String>,
+    /// The automatic addresses that containers and services keep, by their holder's name.
+    kept: BTreeMap<(Kind, &'d str), Addresses>,
+    /// The earlier mappings.
+    mappings: HashMap<&'d MappingKey, &'d MappingAllocation>,
+    /// The MACs that are taken in each network.
+    macs: HashMap<&'d str, BTreeSet<[u8; 6]>>,
+}
+
+/// What can have an automatic address.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Kind {
+    Container,
+    Service,
+}
+
+impl Kind {
+    fn label(self, name: &str) -> String {
+        match self {
+            Self::Container => format!("container {name:?}"),
+            Self::Service => format!("service {name:?}"),
+        }
+    }
+}
+
+impl<'d> Resolver<'d> {
+    fn new(document: &'d Document, earlier: &'d Allocations) -> Self {
+        Self {
+            document,
+            earlier,
+            next: Allocations {
+                last_ids: earlier.last_ids,
+                ..Allocations::default()
+            },
+            findings: Findings::new(&document.path, ""),
+            pools: HashMap::new(),
+            holders: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            mappings: earlier
+                .mappings
+                .iter()
+                .map(|mapping| (&mapping.key, mapping))
+                .collect(),
+            macs: HashMap::new(),
+        }
+    }
+
+    fn networks(&mut self) -> Vec<Network> {
+        let document = self.document;
+        document
+            .networks
+            .iter()
+            .map(|network| self.network(network))
+            .collect()
+    }
+
+    fn network(&mut self, spec: &'d NetworkSpec) -> Network {
+        let name = &spec.name.value;
+        let id = match self.earlier.networks.get(name) {
+            Some(id) => *id,
+            None => next_id(&mut self.next.last_ids.network),
+        };
+        self.next.networks.insert(name.clone(), id);
+        let subnets: Vec<_> = spec.subnets().iter().map(|subnet| subnet.value).collect();
+        let gateways: Vec<_> = subnets.iter().map(|subnet| spec.gateway(*subnet)).collect();
+        self.pools.insert(
+            name,
+            subnets.iter().map(|subnet| Pool::new(*subnet)).collect(),
+        );
+        for gateway in &gateways {
+            self.reserve(name, *gateway, format!("the gateway of network {name:?}"));
+        }
+        Network {
+            id,
+            name: name.clone(),
+            bridge: spec.bridge.value.clone(),
+            subnets,
+            gateways,
+            icc: spec.icc,
+            internal: spec.internal,
+            masquerade: spec.masquerade,
+            mtu: spec.mtu,
+        }
+    }
+
+    /// Marks an address as taken in the pools of a network.
+    fn reserve(&mut self, network: &str, address: IpAddr, holder: String) {
+        for pool in self.pools.get_mut(network).into_iter().flatten() {
+            if pool.subnet().contains(&address) {
+                pool.take(address);
+            }
+        }
+        self.holders.insert(address, holder);
+    }
+
+    /// Marks what the document gives: addresses, virtual addresses, and the addresses that ports
+    /// are published on, which must stay the host's.
+    fn reserve_given(&mut self) {
+        let document = self.document;
+        for container in &document.containers {
+            let Some(attachment) = &container.attachment else {
+                continue;
+            };
+            let holder = Kind::Container.label(&container.name.value);
+            let network = &attachment.network.value;
+            for address in given_addresses(attachment) {
+                self.reserve(network, address.value, holder.clone());
+            }
+            if let Some(mac) = &attachment.mac {
+                self.macs.entry(network).or_default().insert(mac.value);
+            }
+        }
+        for service in &document.services {
+            let Some(network) = &service.network else {
+                continue;
+            };
+            let holder = Kind::Service.label(&service.name.value);
+            for vip in &service.vips {
+                self.reserve(&network.value, vip.value, holder.clone());
+            }
+        }
+        let publishes = document
+            .containers
+            .iter()
+            .flat_map(|container| &container.publish);
+        for host_ip in publishes.filter_map(|publish| publish.value.1.host_ip) {
+            for pool in self.pools.values_mut().flatten() {
+                if pool.subnet().contains(&host_ip) {
+                    pool.take(host_ip);
+                }
+            }
+        }
+    }
+
+    /// Marks what was chosen earlier and still has its owner and its subnet.
+    fn reserve_kept(&mut self) {
+        let (document, earlier) = (self.document, self.earlier);
+        for container in &document.containers {
+            let name = &container.name.value;
+            let (Some(attachment), Some(allocation)) =
+                (&container.attachment, earlier.endpoints.get(name))
+            else {
+                continue;
+            };
+            let network = &attachment.network.value;
+            if self.next.networks.get(network) != Some(&allocation.identity.network) {
+                continue;
+            }
+            let given = Addresses::from_given(given_addresses(attachment).map(|a| a.value));
+            let AutomaticChoices { ipv4, ipv6, mac } = allocation.automatic;
+            let line = container.name.line;
+            self.keep(
+                Kind::Container,
+                name,
+                network,
+                line,
+                given,
+                Addresses { ipv4, ipv6 },
+            );
+            if let Some(mac) = mac.filter(|_| attachment.mac.is_none()) {
+                self.macs.entry(network).or_default().insert(mac);
+            }
+        }
+        for service in &document.services {
+            let name = &service.name.value;
+            let (Some(network), Some(allocation)) = (&service.network, earlier.vips.get(name))
+            else {
+                continue;
+            };
+            if self.next.networks.get(&network.value) != Some(&allocation.network)
+                || !service.vips.is_empty()
+            {
+                continue;
+            }
+            let chosen = Addresses {
+                ipv4: allocation.ipv4,
+                ipv6: allocation.ipv6,
+            };
+            let line = service.name.line;
+            let none = Addresses::default();
+            self.keep(Kind::Service, name, &network.value, line, none, chosen);
+        }
+    }
+
+    fn keep(
+        &mut self,
+        kind: Kind,
+        name: &'d str,
+        network: &'d str,
+        line: usize,
+        given: Addresses,
+        chosen: Addresses,
+    ) {
+        for family in Family::BOTH {
+            let (None, Some(address)) = (given.get(family), chosen.get(family)) else {
+                continue;
+            };
+            let pools = self.pools.get(network).into_iter().flatten();
+            let is_usable = pools
+                .map(Pool::subnet)
+                .any(|subnet| ipam::is_usable(subnet, address));
+            if !is_usable {
+                continue;
+            }
+            let owner = kind.label(name);
+            if let Some(other) = self.holders.get(&address) {
+                let what = format!(
+                    "{owner}: address {address}, which it was given automatically and keeps, \
+                     is wanted by {other}"
+                );
+                self.findings.error(line, what);
+                continue;
+            }
+            self.kept.entry((kind, name)).or_default().set(address);
+            self.reserve(network, address, owner);
+        }
+    }
+
+    /// The address of one family: the kept one, or the next free one. `None` when the network
+    /// doesn't have the family.
+    fn choose(
+        &mut self,
+        (kind, name): (Kind, &'d str),
+        network: &str,
+        family: Family,
+        line: usize,
+    ) -> Option<IpAddr> {
+        let kept = self
+            .kept
+            .get(&(kind, name))
+            .and_then(|kept| kept.get(family));
+        if kept.is_some() {
+            return kept;
+        }
+        let mut pools = self.pools.get_mut(network)?.iter_mut();
+        let pool = pools.find(|pool| Family::of(pool.subnet()) == family)?;
+        let address = pool.next_free();
+        if address.is_none() {
+            let owner = kind.label(name);
+            let what = format!("{owner}: no address of {} is free", pool.subnet());
+            self.findings.error(line, what);
+        }
+        address
+    }
+
+    fn containers(&mut self) -> Vec<Container> {
+        let document = self.document;
+        document
+            .containers
+            .iter()
+            .filter_map(|container| self.container(container))
+            .collect()
+    }
+
+    fn container(&mut self, spec: &'d ContainerSpec) -> Option<Container> {
+        let attachment = self.attachment(spec, spec.attachment.as_ref()?);
+        let is_internal = self
+            .document
+            .network(&attachment.network)
+            .is_some_and(|network| network.internal);
+        // A container of an internal network gets no mapping (row P19).
+        let publish = if is_internal {
+            &[]
+        } else {
+            spec.publish.as_slice()
+        };
+        let publish = publish.iter().map(|publish| {
+            let publish = &publish.value.1;
+            let key = MappingKey {
+                owner: Owner::Container(spec.name.value.clone()),
+                proto: publish.proto,
+                host_ip: publish.host_ip,
+                host_port: publish.host_port,
+                container_port: publish.container_port,
+            };
+            PortBinding {
+                mapping: self.mapping(key, &[]),
+                host_ip: publish.host_ip,
+                host_port: publish.host_port,
+                container_port: publish.container_port,
+                proto: publish.proto,
+            }
+        });
+        let publish = publish.collect();
+        let netns = spec.netns.value.clone();
+        Some(Container {
+            name: spec.name.value.clone(),
+            netns,
+            attachment,
+            publish,
+        })
+    }
+
+    fn attachment(
+        &mut self,
+        spec: &'d ContainerSpec,
+        attachment: &'d AttachmentSpec,
+    ) -> Attachment {
+        let name = spec.name.value.as_str();
+        let network = attachment.network.value.as_str();
+        let given = Addresses::from_given(given_addresses(attachment).map(|a| a.value));
+        let mut addresses = given;
+        let mut automatic = AutomaticChoices::default();
+        for family in Family::BOTH {
+            if given.get(family).is_some() {
+                continue;
+            }
+            let line = spec.name.line;
+            let chosen = self.choose((Kind::Container, name), network, family, line);
+            if let Some(address) = chosen {
+                addresses.set(address);
+            }
+            match chosen {
+                Some(IpAddr::V4(address)) => automatic.ipv4 = Some(address),
+                Some(IpAddr::V6(address)) => automatic.ipv6 = Some(address),
+                None => {}
+            }
+        }
+        let mac = match &attachment.mac {
+            Some(mac) => mac.value,
+            None => self.choose_mac(name, network, addresses.ipv4, &mut automatic),
+        };
+        let identity = EndpointIdentity {
+            network: self.next.networks.get(network).copied().unwrap_or_default(),
+            netns: spec.netns.value.clone(),
+            ipv4: addresses.ipv4,
+            ipv6: addresses.ipv6,
+            mac,
+        };
+        let endpoint = self.endpoint(name, identity, automatic);
+        Attachment {
+            endpoint,
+            network: network.to_owned(),
+            ipv4: addresses.ipv4,
+            ipv6: addresses.ipv6,
+            mac,
+            interface: attachment.interface.clone(),
+        }
+    }
+
+    /// The MAC: the one that follows from the IPv4 address, else the one that was drawn earlier,
+    /// else one that is drawn now from the names.
+    fn choose_mac(
+        &mut self,
+        name: &'d str,
+        network: &'d str,
+        ipv4: Option<Ipv4Addr>,
+        automatic: &mut AutomaticChoices,
+    ) -> [u8; 6] {
+        let taken = self.macs.entry(network).or_default();
+        if let Some(ipv4) = ipv4 {
+            let [a, b, c, d] = ipv4.octets();
+            let mac = [0x02, 0x42, a, b, c, d];
+            if taken.insert(mac) {
+                return mac;
+            }
+        }
+        let network_id = self.next.networks.get(network);
+        let kept = self
+            .earlier
+            .endpoints
+            .get(name)
+            .filter(|allocation| Some(&allocation.identity.network) == network_id)
+            .and_then(|allocation| allocation.automatic.mac);
+        let mac = kept.unwrap_or_else(|| {
+            let mut attempts = (0..).map(|attempt| naming::container_mac(name, network, attempt));
+            // Endless, and there are more MACs than containers.
+            attempts.find(|mac| taken.insert(*mac)).unwrap_or_default()
+        });
+        automatic.mac = Some(mac);
+        mac
+    }
+
+    fn endpoint(
+        &mut self,
+        container: &str,
+        identity: EndpointIdentity,
+        automatic: AutomaticChoices,
+    ) -> u32 {
+        let earlier = self.earlier.endpoints.get(container);
+        let id = match earlier.filter(|allocation| allocation.identity == identity) {
+            Some(allocation) => allocation.id,
+            None => next_id(&mut self.next.last_ids.endpoint),
+        };
+        let allocation = EndpointAllocation {
+            id,
+            identity,
+            automatic,
+        };
+        self.next.endpoints.insert(container.to_owned(), allocation);
+        id
+    }
+
+    /// The id of a mapping: the earlier one while the mapping is the same and none of its virtual
+    /// addresses went.
+    fn mapping(&mut self, key: MappingKey, vips: &[IpAddr]) -> u32 {
+        let earlier = self.mappings.get(&key);
+        let id = match earlier.filter(|earlier| earlier.vips.iter().all(|vip| vips.contains(vip))) {
+            Some(allocation) => allocation.id,
+            None => next_id(&mut self.next.last_ids.mapping),
+        };
+        self.next.mappings.push(MappingAllocation {
+            id,
+            key,
+            vips: vips.to_vec(),
+        });
+        id
+    }
+
+    fn services(&mut self) -> Vec<Service> {
+        let document = self.document;
+        document
+            .services
+            .iter()
+            .filter_map(|service| self.service(service))
+            .collect()
+    }
+
+    fn service(&mut self, spec: &'d ServiceSpec) -> Option<Service> {
+        let network = &spec.network.as_ref()?.value;
+        let name = &spec.name.value;
+        let vips: Vec<IpAddr> = if spec.vips.is_empty() {
+            self.automatic_vips(spec, network)
+        } else {
+            spec.vips.iter().map(|vip| vip.value).collect()
+        };
+        let ports = spec.ports.iter().map(|ports| {
+            let ports = &ports.value;
+            let key = MappingKey {
+                owner: Owner::Service(name.clone()),
+                proto: ports.proto,
+                host_ip: None,
+                host_port: ports.port,
+                container_port: ports.target_port,
+            };
+            ServicePort {
+                mapping: self.mapping(key, &vips),
+                port: ports.port,
+                target_port: ports.target_port,
+                proto: ports.proto,
+            }
+        });
+        let ports = ports.collect();
+        let backends = spec
+            .backends
+            .iter()
+            .map(|backend| backend.value.clone())
+            .collect();
+        Some(Service {
+            name: name.clone(),
+            network: network.clone(),
+            vips,
+            ports,
+            backends,
+        })
+    }
+
+    fn automatic_vips(&mut self, spec: &'d ServiceSpec, network: &str) -> Vec<IpAddr> {
+        let name = spec.name.value.as_str();
+        let chosen: Vec<IpAddr> = Family::BOTH
+            .into_iter()
+            .filter_map(|family| {
+                self.choose((Kind::Service, name), network, family, spec.name.line)
+            })
+            .collect();
+        let addresses = Addresses::from_given(chosen.iter().copied());
+        let allocation = VipAllocation {
+            network: self.next.networks.get(network).copied().unwrap_or_default(),
+            ipv4: addresses.ipv4,
+            ipv6: addresses.ipv6,
+        };
+        self.next.vips.insert(name.to_owned(), allocation);
+        chosen
+    }
+}
+
+/// The next id of a counter that never goes back.
+fn next_id(last: &mut u32) -> u32 {
+    // Four thousand million changes are more than an instance lives to see.
+    *last = last.saturating_add(1);
+    *last
+}

@@ -1,0 +1,298 @@
+//! Automatic choices: made once, kept until their owner goes, never given to two.
+
+use std::net::IpAddr;
+
+use super::{GOOD, errors_of, good};
+use crate::{
+    allocations::Allocations,
+    model::{Model, Proto},
+};
+
+/// Resolves with earlier choices; panics with the errors.
+fn resolve(text: &str, earlier: &Allocations) -> (Model, Allocations) {
+    match good(text).resolve(earlier) {
+        Ok(resolved) => resolved,
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn good_document_resolves_to_the_model() {
+    let (model, _) = resolve(GOOD, &Allocations::default());
+    let network = &model.networks[0];
+    assert_eq!(
+        (network.id, network.bridge.as_str(), network.mtu),
+        (1, "nb-front", 1500)
+    );
+    assert_eq!(network.gateways, [ip("172.28.0.1"), ip("fd00:28::1")]);
+    assert!(network.icc && network.masquerade && !network.internal);
+
+    let web = &model.containers[0];
+    assert_eq!(web.netns.to_str(), Some("/run/netns/web"));
+    assert_eq!(web.attachment.endpoint, 1);
+    assert_eq!(web.attachment.interface, "eth0");
+    assert_eq!(web.attachment.mac, [0x02, 0x42, 172, 28, 0, 10]);
+    assert!(
+        web.attachment
+            .addresses()
+            .eq([ip("172.28.0.10"), ip("fd00:28::2")])
+    );
+    let publish = &web.publish[0];
+    assert_eq!(
+        (publish.mapping, publish.host_ip, publish.proto),
+        (1, None, Proto::Tcp)
+    );
+    assert_eq!((publish.host_port, publish.container_port), (8080, 80));
+
+    let db = &model.containers[1];
+    assert!(
+        db.attachment
+            .addresses()
+            .eq([ip("172.28.0.2"), ip("fd00:28::3")])
+    );
+
+    let api = &model.services[0];
+    assert_eq!(api.vips, [ip("172.28.0.100"), ip("fd00:28::100")]);
+    assert_eq!(
+        (
+            api.ports[0].mapping,
+            api.ports[0].port,
+            api.ports[0].target_port
+        ),
+        (2, 80, 8080)
+    );
+    assert_eq!(api.backends, ["web", "db"]);
+}
+
+#[test]
+fn resolving_twice_changes_nothing() {
+    let first = resolve(GOOD, &Allocations::default());
+    let second = resolve(GOOD, &first.1);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn allocations_survive_json() {
+    let (_, allocations) = resolve(GOOD, &Allocations::default());
+    let json = serde_json::to_string(&allocations).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Allocations>(&json).unwrap(),
+        allocations
+    );
+}
+
+#[test]
+fn newcomer_does_not_move_anybody() {
+    let (before, allocations) = resolve(GOOD, &Allocations::default());
+    let newcomer = "[[container]]\nname = \"aaa\"\nnetworks = [{ name = \"front\" }]\n";
+    let text = GOOD.replacen("[[container]]", &format!("{newcomer}[[container]]"), 1);
+    let (after, _) = resolve(&text, &allocations);
+    assert_eq!(after.containers[1..], before.containers);
+    assert_eq!(after.services, before.services);
+    assert!(
+        after.containers[0]
+            .attachment
+            .addresses()
+            .eq([ip("172.28.0.3"), ip("fd00:28::4")])
+    );
+    assert_eq!(after.containers[0].attachment.endpoint, 3);
+}
+
+#[test]
+fn ids_are_never_used_again() {
+    let (_, allocations) = resolve(GOOD, &Allocations::default());
+    let (empty, allocations) = resolve("", &allocations);
+    assert_eq!(empty, Model::default());
+    let (again, _) = resolve(GOOD, &allocations);
+    assert_eq!(again.networks[0].id, 2);
+    assert_eq!(again.containers[0].attachment.endpoint, 3);
+    assert_eq!(again.containers[0].publish[0].mapping, 3);
+    assert_eq!(again.services[0].ports[0].mapping, 4);
+}
+
+#[test]
+fn another_address_or_namespace_or_mac_is_another_endpoint() {
+    let (_, allocations) = resolve(GOOD, &Allocations::default());
+    let address = "ipv4 = \"172.28.0.10\"";
+    for change in [
+        "ipv4 = \"172.28.0.11\"",
+        "ipv4 = \"172.28.0.10\", ipv6 = \"fd00:28::77\"",
+        "ipv4 = \"172.28.0.10\", mac = \"02:00:00:00:00:01\"",
+    ] {
+        let (model, _) = resolve(&GOOD.replace(address, change), &allocations);
+        assert_eq!(model.containers[0].attachment.endpoint, 3, "{change}");
+        assert_eq!(model.containers[0].publish[0].mapping, 1, "{change}");
+    }
+    let moved = GOOD.replace(
+        "name = \"web\"\n",
+        "name = \"web\"\nnetns = \"/run/netns/w\"\n",
+    );
+    assert_eq!(
+        resolve(&moved, &allocations).0.containers[0]
+            .attachment
+            .endpoint,
+        3
+    );
+    let renamed = GOOD.replace(address, "ipv4 = \"172.28.0.10\", interface = \"lan0\"");
+    assert_eq!(
+        resolve(&renamed, &allocations).0.containers[0]
+            .attachment
+            .endpoint,
+        1
+    );
+}
+
+#[test]
+fn another_port_is_another_mapping() {
+    let (_, allocations) = resolve(GOOD, &Allocations::default());
+    for change in ["8081:80", "8080:81", "8080:80/udp", "0.0.0.0:8080:80"] {
+        let (model, _) = resolve(
+            &GOOD.replace("8080:80\"", &format!("{change}\"")),
+            &allocations,
+        );
+        assert_eq!(model.containers[0].publish[0].mapping, 3, "{change}");
+    }
+}
+
+#[test]
+fn service_keeps_its_mapping_unless_a_vip_goes() {
+    let vips = "vip = [\"172.28.0.100\", \"fd00:28::100\"]";
+    let single = GOOD.replace(vips, "vip = \"172.28.0.100\"");
+    let (before, allocations) = resolve(&single, &Allocations::default());
+    let (grown, allocations) = resolve(GOOD, &allocations);
+    assert_eq!(grown.services[0].ports, before.services[0].ports);
+    let (shrunk, _) = resolve(&single, &allocations);
+    assert_ne!(
+        shrunk.services[0].ports[0].mapping,
+        before.services[0].ports[0].mapping
+    );
+}
+
+#[test]
+fn automatic_vips_come_after_containers_and_stay() {
+    let text = GOOD.replace("vip = [\"172.28.0.100\", \"fd00:28::100\"]\n", "");
+    let (before, allocations) = resolve(&text, &Allocations::default());
+    assert_eq!(
+        before.services[0].vips,
+        [ip("172.28.0.3"), ip("fd00:28::4")]
+    );
+    let newcomer = "[[container]]\nname = \"c\"\nnetworks = [{ name = \"front\" }]\n";
+    let (after, _) = resolve(&format!("{newcomer}{text}"), &allocations);
+    assert_eq!(after.services, before.services);
+}
+
+#[test]
+fn address_that_somebody_keeps_is_not_given_away() {
+    let (_, allocations) = resolve(GOOD, &Allocations::default());
+    let text = GOOD.replace("172.28.0.10\"", "172.28.0.2\"");
+    let errors = good(&text).resolve(&allocations).unwrap_err();
+    assert_eq!(
+        errors.lines(),
+        [
+            "t.toml:12: container \"db\": address 172.28.0.2, which it was given automatically and \
+          keeps, is wanted by container \"web\""
+        ]
+    );
+}
+
+#[test]
+fn kept_address_goes_with_its_subnet() {
+    let (_, allocations) = resolve(GOOD, &Allocations::default());
+    let text = GOOD.replace("172.28.0.", "172.29.0.");
+    let (model, _) = resolve(&text, &allocations);
+    assert_eq!(
+        model.containers[1].attachment.ipv4,
+        Some([172, 29, 0, 2].into())
+    );
+    assert_eq!(model.networks[0].id, 1);
+}
+
+#[test]
+fn container_without_ipv4_draws_its_mac_once() {
+    let text = "[[network]]\nname = \"a\"\nsubnets = [\"fd00:1::/64\"]\n\
+                [[container]]\nname = \"c\"\nnetworks = [{ name = \"a\" }]\n";
+    let (first, allocations) = resolve(text, &Allocations::default());
+    let mac = first.containers[0].attachment.mac;
+    assert_eq!(mac[0], 0x02);
+    assert_eq!(allocations.endpoints["c"].automatic.mac, Some(mac));
+    assert_eq!(resolve(text, &allocations).0, first);
+}
+
+#[test]
+fn given_mac_makes_the_automatic_one_step_aside() {
+    let text = "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n\
+                [[container]]\nname = \"c\"\nnetworks = [{ name = \"a\" }]\n\
+                [[container]]\nname = \"d\"\n\
+                networks = [{ name = \"a\", mac = \"02:42:0a:00:00:02\" }]\n";
+    let (model, _) = resolve(text, &Allocations::default());
+    let macs: Vec<_> = model.containers.iter().map(|c| c.attachment.mac).collect();
+    assert_eq!(macs[1], [0x02, 0x42, 10, 0, 0, 2]);
+    assert_ne!(macs[0], macs[1]);
+}
+
+#[test]
+fn point_to_point_subnet_has_room_for_one_container() {
+    let text = "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/31\", \"fd00:1::/127\"]\n\
+                [[container]]\nname = \"c\"\nnetworks = [{ name = \"a\" }]\n";
+    let (model, _) = resolve(text, &Allocations::default());
+    assert_eq!(model.networks[0].gateways, [ip("10.0.0.0"), ip("fd00:1::")]);
+    assert!(
+        model.containers[0]
+            .attachment
+            .addresses()
+            .eq([ip("10.0.0.1"), ip("fd00:1::1")])
+    );
+    let full = format!("{text}[[container]]\nname = \"d\"\nnetworks = [{{ name = \"a\" }}]\n");
+    assert_eq!(
+        errors_of(&full),
+        [
+            "t.toml:8: container \"d\": no address of 10.0.0.0/31 is free",
+            "t.toml:8: container \"d\": no address of fd00:1::/127 is free",
+        ]
+    );
+}
+
+#[test]
+fn given_gateway_frees_the_first_address() {
+    let text = "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n\
+                gateways = [\"10.0.0.254\"]\n\
+                [[container]]\nname = \"c\"\nnetworks = [{ name = \"a\" }]\n";
+    let (model, _) = resolve(text, &Allocations::default());
+    assert_eq!(model.networks[0].gateways, [ip("10.0.0.254")]);
+    assert_eq!(
+        model.containers[0].attachment.ipv4,
+        Some([10, 0, 0, 1].into())
+    );
+}
+
+#[test]
+fn container_of_an_internal_network_has_no_mapping() {
+    let text = GOOD.replace(
+        "name = \"front\"\nsubnets",
+        "name = \"front\"\ninternal = true\nsubnets",
+    );
+    let (model, _) = resolve(&text, &Allocations::default());
+    assert!(model.networks[0].internal);
+    assert!(model.containers[0].publish.is_empty());
+}
+
+#[test]
+fn host_and_conntrack_settings_arrive() {
+    let (model, _) = resolve(
+        "[host]\nuplinks = [\"eth0\", \"wg0\"]\n[conntrack]\nmax_entries = 1000\n\
+         timeouts = { established = \"1h30m\", udp = \"500ms\" }\n",
+        &Allocations::default(),
+    );
+    assert_eq!(
+        model.host.uplinks,
+        Some(vec!["eth0".to_owned(), "wg0".to_owned()])
+    );
+    assert_eq!(model.conntrack.max_entries, 1000);
+    assert_eq!(model.conntrack.timeouts.established.as_secs(), 5400);
+    assert_eq!(model.conntrack.timeouts.udp.as_millis(), 500);
+    assert_eq!(model.conntrack.timeouts.half_open.as_secs(), 60);
+}
