@@ -1,0 +1,221 @@
+//! The lab: a host, a client and the containers of an example, all in namespaces of their own; the
+//! real `netbpf apply` in it; every allowed and every forbidden path tried with real sockets.
+//!
+//! Exits 0 only when all is as expected. It leaves nothing behind unless it is asked to.
+
+use std::{
+    env, fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Parser, Subcommand};
+use netbpf_tests::{
+    matrix::{self, Bench, Listing, OWN_SERVICE, Tried},
+    netns::Netns,
+    product::Instance,
+    sockets::{self, Log},
+    topology::{Topology, with_private_namespaces},
+};
+
+/// Builds netbpf's lab in network namespaces, tries every path in it, and removes it.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The netbpf command to try; default: the one beside this program.
+    #[arg(long)]
+    netbpf: Option<PathBuf>,
+    /// The config file to apply.
+    #[arg(long, default_value = "examples/quickstart.toml")]
+    config: PathBuf,
+    /// Leaves the lab up, with servers running, and says how to enter and how to remove it.
+    #[arg(long)]
+    keep: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Removes a lab that was kept.
+    Remove {
+        /// The word that the names of its namespaces begin with.
+        id: String,
+    },
+    /// Runs the servers of one place of a lab that is kept.
+    #[command(hide = true)]
+    Serve {
+        netns: PathBuf,
+        name: String,
+        ports: Vec<u16>,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    match &arguments.action {
+        Some(Action::Serve { netns, name, ports }) => {
+            sockets::serve(netns, name, ports, &Log::default()).wait();
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Action::Remove { id }) => {
+            remove(id, &arguments)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => lab(&arguments),
+    }
+}
+
+fn lab(arguments: &Arguments) -> Result<ExitCode> {
+    let netbpf = command_under_test(arguments)?;
+    let config = fs::read_to_string(&arguments.config)
+        .with_context(|| format!("failed to read {}", arguments.config.display()))?;
+    let began = Instant::now();
+    let mut topology = Topology::create();
+    let mut instance = Instance::new(&topology.id, &topology.host).with_binary(&netbpf);
+    let applied = instance.try_apply(&with_private_namespaces(&config, &topology.id));
+    ensure!(
+        applied.code == Some(0),
+        "netbpf apply failed with exit code {:?}: {}{}",
+        applied.code,
+        applied.stdout,
+        applied.stderr
+    );
+    println!("{}", applied.stdout.trim_end());
+    let tried = Bench::set_up(&topology, &instance).try_everything();
+    let failed = report(&tried, began.elapsed());
+    if arguments.keep {
+        topology.keep();
+        instance.keep();
+        let listing = Listing::of(&instance);
+        serve_on(&topology, &listing)?;
+        explain(&topology, &listing, &netbpf, &arguments.config);
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn command_under_test(arguments: &Arguments) -> Result<PathBuf> {
+    let beside = env::current_exe()?.with_file_name("netbpf");
+    let path = arguments.netbpf.clone().unwrap_or(beside);
+    path.canonicalize()
+        .with_context(|| format!("there is no netbpf command at {}", path.display()))
+}
+
+/// Prints the matrix and returns how many paths are not as expected.
+fn report(tried: &[Tried], took: Duration) -> usize {
+    print!("{}", matrix::table(tried));
+    let failed = tried.iter().filter(|one| !one.is_as_expected()).count();
+    println!(
+        "{} paths tried in {:.1} s, {} as expected, {failed} not",
+        tried.len(),
+        took.as_secs_f32(),
+        tried.len() - failed
+    );
+    failed
+}
+
+/// Starts a process with the servers of each place, which outlives this one.
+fn serve_on(topology: &Topology, listing: &Listing) -> Result<()> {
+    let outer = [
+        (topology.host.path(), "host"),
+        (topology.client.path(), "client"),
+    ];
+    for (netns, name) in outer {
+        serve_in_background(netns, name, &[OWN_SERVICE])?;
+    }
+    for container in &listing.containers {
+        serve_in_background(
+            &container.netns,
+            &container.name,
+            &listing.ports_of(container),
+        )?;
+    }
+    Ok(())
+}
+
+fn serve_in_background(netns: &Path, name: &str, ports: &[u16]) -> Result<()> {
+    // It enters the namespace as a whole, so that `ip netns pids` finds it there.
+    Netns::existing(netns)
+        .command(env::current_exe()?)
+        .arg("serve")
+        .arg(netns)
+        .arg(name)
+        .args(ports.iter().map(u16::to_string))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("failed to start the servers of {name}"))?;
+    Ok(())
+}
+
+fn explain(topology: &Topology, listing: &Listing, netbpf: &Path, config: &Path) {
+    let enter = |netns: &Path| format!("nsenter --net={}", netns.display());
+    println!("\nThe lab is up. Enter it with:");
+    println!("  host:    {}", enter(topology.host.path()));
+    println!("  client:  {}", enter(topology.client.path()));
+    for container in &listing.containers {
+        println!("  {}: {}", container.name, enter(&container.netns));
+    }
+    println!("Ask netbpf on the host:");
+    println!(
+        "  {} {} --instance {} status",
+        enter(topology.host.path()),
+        netbpf.display(),
+        topology.id
+    );
+    println!("Remove it with:");
+    let this = env::current_exe().unwrap_or_else(|_| "lab".into());
+    println!(
+        "  {} --netbpf {} --config {} remove {}",
+        this.display(),
+        netbpf.display(),
+        config.display(),
+        topology.id
+    );
+}
+
+/// Ends the servers of a kept lab, purges its instance and deletes its namespaces.
+fn remove(id: &str, arguments: &Arguments) -> Result<()> {
+    let netbpf = command_under_test(arguments)?;
+    let host = Netns::existing(format!("/run/netns/{id}-host"));
+    if !host.exists() {
+        bail!("there is no lab {id}");
+    }
+    let names = lab_namespaces(id)?;
+    for name in &names {
+        let pids = Command::new("ip").args(["netns", "pids", name]).output()?;
+        for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
+            let pid = nix::unistd::Pid::from_raw(pid.parse()?);
+            // A process that has ended by itself is gone all the same.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+    Instance::new(id, &host).with_binary(&netbpf).purge();
+    for name in lab_namespaces(id)? {
+        Command::new("ip").args(["netns", "del", &name]).status()?;
+    }
+    println!("removed the lab {id}");
+    Ok(())
+}
+
+fn lab_namespaces(id: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/run/netns").context("failed to list /run/netns")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name
+            .strip_prefix(id)
+            .is_some_and(|rest| rest.starts_with('-'))
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,208 @@
+//! The machines around a test: a host that is as hostile as a host can be to forwarding, and the
+//! outside that it has an uplink to. Containers are made by `netbpf` itself.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use crate::netns::{Netns, unique, wait_until};
+
+/// The host's uplink.
+pub const UPLINK: &str = "up0";
+
+/// The host's address on the uplink, IPv4.
+pub const HOST_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// The host's address on the uplink, IPv6.
+pub const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1);
+/// The client's address on the same link, IPv4.
+pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// The client's address on the same link, IPv6.
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 2);
+/// An address beyond the client, reached by the default route, IPv4.
+pub const FAR_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// An address beyond the client, reached by the default route, IPv6.
+pub const FAR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x10);
+/// A second address beyond the client, IPv4.
+pub const STRANGER_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
+/// A second address beyond the client, IPv6.
+pub const STRANGER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 0x66);
+
+/// An address family.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    pub const fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    const fn choose(self, v4: Ipv4Addr, v6: Ipv6Addr) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(v4),
+            Self::V6 => IpAddr::V6(v6),
+        }
+    }
+
+    /// The host's address on the uplink.
+    pub const fn host(self) -> IpAddr {
+        self.choose(HOST_V4, HOST_V6)
+    }
+
+    /// The client's address on the uplink's link.
+    pub const fn client(self) -> IpAddr {
+        self.choose(CLIENT_V4, CLIENT_V6)
+    }
+
+    /// The address beyond the client.
+    pub const fn far(self) -> IpAddr {
+        self.choose(FAR_V4, FAR_V6)
+    }
+
+    /// The second address beyond the client.
+    pub const fn stranger(self) -> IpAddr {
+        self.choose(STRANGER_V4, STRANGER_V6)
+    }
+
+    /// `IPv4` or `IPv6`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+/// A host and a client outside of it.
+#[derive(Debug)]
+pub struct Topology {
+    /// The word that all names of this topology begin with.
+    pub id: String,
+    /// The host.
+    pub host: Netns,
+    /// The client, which is also every machine beyond it.
+    pub client: Netns,
+}
+
+impl Topology {
+    /// Makes both, links them, and closes the host to every forwarding that netfilter and the
+    /// stack know: forwarding off in both families, bridged packets through netfilter, and a
+    /// forward chain that drops.
+    ///
+    /// # Panics
+    ///
+    /// When a step fails.
+    pub fn create() -> Self {
+        let id = unique();
+        let host = Netns::create(&format!("{id}-host"));
+        let client = Netns::create(&format!("{id}-client"));
+        let topology = Self { id, host, client };
+        topology.link();
+        topology.close_forwarding();
+        topology
+    }
+
+    fn link(&self) {
+        let (host, client) = (&self.host, &self.client);
+        host.ip(&format!(
+            "link add {UPLINK} type veth peer name eth0 netns {}",
+            client.name()
+        ));
+        host.ip(&format!("addr add {HOST_V4}/24 dev {UPLINK}"));
+        host.ip(&format!("addr add {HOST_V6}/64 dev {UPLINK} nodad"));
+        client.ip(&format!("addr add {CLIENT_V4}/24 dev eth0"));
+        client.ip(&format!("addr add {CLIENT_V6}/64 dev eth0 nodad"));
+        for (end, interface) in [(host, UPLINK), (client, "eth0")] {
+            // Nobody else is on this link, so that its ends need not spend seconds asking.
+            end.set_sysctl(&format!("net/ipv6/conf/{interface}/accept_dad"), "0");
+        }
+        for addr in [FAR_V4, STRANGER_V4] {
+            client.ip(&format!("addr add {addr}/32 dev lo"));
+        }
+        for addr in [FAR_V6, STRANGER_V6] {
+            client.ip(&format!("addr add {addr}/128 dev lo nodad"));
+        }
+        host.ip(&format!("link set {UPLINK} up"));
+        client.ip("link set eth0 up");
+        host.ip(&format!("route add default via {CLIENT_V4}"));
+        host.ip(&format!("-6 route add default via {CLIENT_V6}"));
+        for end in [host, client] {
+            wait_until(
+                "the link-local addresses are no longer tentative",
+                Duration::from_secs(10),
+                || {
+                    let shown = end.ip("-6 addr show");
+                    shown.contains("fe80::") && !shown.contains("tentative")
+                },
+            );
+        }
+    }
+
+    fn close_forwarding(&self) {
+        let host = &self.host;
+        host.set_sysctl("net/ipv4/ip_forward", "0");
+        host.set_sysctl("net/ipv6/conf/all/forwarding", "0");
+        for family in ["iptables", "ip6tables", "arptables"] {
+            // Without br_netfilter there is nothing to switch on, and nothing in the way.
+            let _ = host.try_set_sysctl(&format!("net/bridge/bridge-nf-call-{family}"), "1");
+        }
+        host.nft(
+            "table inet hostile { chain forward { \
+             type filter hook forward priority 0; policy drop; }; }",
+        );
+    }
+
+    /// Leaves both namespaces in place.
+    pub fn keep(&mut self) {
+        self.host.keep();
+        self.client.keep();
+    }
+
+    /// Gives the client a route to `subnet` through the host, as a neighbour on the same link can
+    /// have it without asking anybody.
+    pub fn route_from_client(&self, subnet: &str) {
+        let family = if subnet.contains(':') {
+            Family::V6
+        } else {
+            Family::V4
+        };
+        self.client
+            .ip(&format!("route replace {subnet} via {}", family.host()));
+    }
+}
+
+/// A config file whose containers live in namespaces that begin with `id`, so that the same file
+/// can be used by many tests at once.
+pub fn with_private_namespaces(config: &str, id: &str) -> String {
+    let mut text = String::new();
+    let mut in_container = false;
+    for line in config.lines() {
+        let bare = line.trim();
+        if bare.starts_with('[') {
+            in_container = bare.starts_with("[[container]]");
+        }
+        let key = bare.split('=').next().unwrap_or_default().trim();
+        if in_container && key == "netns" {
+            continue;
+        }
+        text.push_str(line);
+        text.push('\n');
+        if in_container && key == "name" {
+            let name = bare.split('"').nth(1).unwrap_or_default();
+            text.push_str(&format!("netns = \"/run/netns/{id}-{name}\"\n"));
+        }
+    }
+    text
+}
