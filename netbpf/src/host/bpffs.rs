@@ -99,31 +99,27 @@ pub fn is_mounted() -> Result<bool> {
     Ok(filesystem.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Whether `/sys` was mounted for this mount namespace alone: it is a sysfs that the first
-/// process, in another mount namespace, does not have.
+/// Whether `/sys` was mounted for this mount namespace alone: it is another sysfs than the first
+/// process's, or that one has the bpffs which we lack. Mounts are compared and not namespaces,
+/// because not everywhere is root allowed to look at the first process's.
 fn is_sys_private() -> Result<bool> {
-    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
-    let (Ok(ours), Ok(first)) = (namespace("self"), namespace("1")) else {
-        return Ok(false);
-    };
-    if ours == first {
-        return Ok(false);
-    }
     let Ok(first) = fs::read_to_string("/proc/1/mountinfo") else {
         return Ok(false);
     };
-    let ours = fs::read_to_string("/proc/self/mountinfo")
-        .doing(|| "read /proc/self/mountinfo".to_owned())?;
-    Ok(sysfs_device(&ours) != sysfs_device(&first))
+    let ours = fs::read_to_string("/proc/thread-self/mountinfo")
+        .doing(|| "read /proc/thread-self/mountinfo".to_owned())?;
+    let sysfs_differs = device_at(&ours, "/sys") != device_at(&first, "/sys");
+    let bpffs_is_hidden = device_at(&first, MOUNT_POINT).is_some();
+    Ok(sysfs_differs || bpffs_is_hidden)
 }
 
-/// `major:minor` of the uppermost mount at `/sys`: each network namespace has a sysfs of its own.
-fn sysfs_device(mountinfo: &str) -> Option<&str> {
+/// `major:minor` of the uppermost mount at `path`: each network namespace has a sysfs of its own.
+fn device_at<'a>(mountinfo: &'a str, path: &str) -> Option<&'a str> {
     mountinfo
         .lines()
         .rev()
         .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields.get(4) == Some(&"/sys"))
+        .find(|fields| fields.get(4) == Some(&path))
         .and_then(|fields| fields.get(2).copied())
 }
 
@@ -159,7 +155,7 @@ mod tests {
                          23 27 0:22 / /sys rw - sysfs sysfs rw\n\
                          90 23 0:77 / /sys rw - sysfs web rw\n\
                          31 90 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n";
-        assert_eq!(sysfs_device(mountinfo), Some("0:77"));
-        assert_eq!(sysfs_device(""), None);
+        assert_eq!(device_at(mountinfo, "/sys"), Some("0:77"));
+        assert_eq!(device_at("", "/sys"), None);
     }
 }

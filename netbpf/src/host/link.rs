@@ -1,11 +1,24 @@
 //! Links: observe, make bridges and veth pairs, enslave, bring up, delete.
 //! It never deletes a link that does not carry our mark.
 
-use futures_util::TryStreamExt as _;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use nix::errno::Errno;
 use rtnetlink::{
     LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
-    packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{
+            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute,
+            LinkFlags, LinkInfo, LinkMessage,
+        },
+        nsid::{NsidAttribute, NsidMessage},
+    },
 };
 
 use super::{
@@ -17,6 +30,8 @@ use super::{
 
 /// `ARPHRD_ETHER`: frames have an Ethernet header.
 pub const ARP_ETHER: u16 = 1;
+
+const RUNNING_PAUSE: Duration = Duration::from_millis(2);
 
 /// A link as the kernel shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,6 +93,15 @@ impl Mark<'_> {
             None => link.mac == Some(self.mac),
         }
     }
+}
+
+/// What [`Rtnl::until_running`] saw last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Running {
+    /// Every link carries packets.
+    All,
+    /// One of them does not yet, or is gone.
+    NotAll,
 }
 
 /// A bridge to be made, or brought into line.
@@ -199,11 +223,25 @@ impl Rtnl {
     }
 
     /// Makes a veth pair, both sides down and the host's side without master, or brings one that
-    /// we made into line. The container's side is made inside its namespace.
+    /// we made into line. The container's side is made inside its namespace; a pair of ours that
+    /// leads elsewhere is made anew.
+    ///
+    /// The host's side gets no link-local address: it is a bridge port, and the host would send
+    /// the container what belongs to no flow.
     pub fn ensure_veth(&self, spec: &VethSpec<'_>) -> Result<Link> {
         if let Some(link) = self.link(spec.name)? {
-            return self.settle(&link.name, &spec.mark, spec.mtu);
+            if self.has_peer_in(&link, spec.peer_netns)? {
+                return self.settle(&link.name, &spec.mark, spec.mtu);
+            }
+            self.delete_link(spec.name, &spec.mark)?;
         }
+        self.add_veth(spec)?;
+        let link = self.settle(spec.name, &spec.mark, spec.mtu)?;
+        self.without_link_local(link.index)?;
+        Ok(link)
+    }
+
+    fn add_veth(&self, spec: &VethSpec<'_>) -> Result<()> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(spec.peer_name)
             .address(spec.peer_mac.to_vec())
@@ -221,8 +259,55 @@ impl Rtnl {
                 format!("make veth {} with {} in {netns}", spec.name, spec.peer_name)
             },
             self.handle().link().add(message).execute(),
-        )?;
-        self.settle(spec.name, &spec.mark, spec.mtu)
+        )
+    }
+
+    /// Whether the other side of a veth is in `netns`.
+    pub fn has_peer_in(&self, link: &Link, netns: &Netns) -> Result<bool> {
+        let Some(peer_netns) = link.peer_netns else {
+            return Ok(false);
+        };
+        Ok(self.number_of(netns)? == Some(peer_netns))
+    }
+
+    /// The number under which this namespace knows `netns`, if it does.
+    fn number_of(&self, netns: &Netns) -> Result<Option<i32>> {
+        let mut query = NsidMessage::default();
+        query.attributes = vec![NsidAttribute::Fd(netns.raw_fd().cast_unsigned())];
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(query));
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        let mut handle = self.handle().clone();
+        self.wait(
+            || format!("find the number of {}", netns.path().display()),
+            async move {
+                let mut answers = handle.request(message)?;
+                let mut number = None;
+                while let Some(answer) = answers.next().await {
+                    match answer.payload {
+                        NetlinkPayload::Error(error) => {
+                            return Err(rtnetlink::Error::NetlinkError(error));
+                        }
+                        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(found)) => {
+                            number = found.attributes.iter().find_map(assigned).or(number);
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(number)
+            },
+        )
+    }
+
+    fn without_link_local(&self, index: u32) -> Result<()> {
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let change = LinkUnspec::new_with_index(index).append_extra_attribute(
+            LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]),
+        );
+        // Without IPv6, or below its smallest MTU, there will be no such address anyway.
+        self.change(change, || {
+            format!("keep link {index} without a link-local address")
+        })
+        .unless(&[Errno::EAFNOSUPPORT])
     }
 
     /// Gives a link that we made its alias, hardware address and MTU.
@@ -265,6 +350,23 @@ impl Rtnl {
         self.change(LinkUnspec::new_with_index(index).up(), || {
             format!("bring up link {index}")
         })
+    }
+
+    /// Waits until every one of `indices` can carry packets, and says whether they do: a link that
+    /// has just been brought up gets there a moment later, and until then its bridge drops.
+    pub fn until_running(&self, indices: &[u32], patience: Duration) -> Result<Running> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let links = self.links()?;
+            let is_running = |index: &u32| links.iter().any(|l| l.index == *index && l.running);
+            if indices.iter().all(is_running) {
+                return Ok(Running::All);
+            }
+            if Instant::now() >= deadline {
+                return Ok(Running::NotAll);
+            }
+            thread::sleep(RUNNING_PAUSE);
+        }
     }
 
     /// Takes a link down.
@@ -321,6 +423,13 @@ impl Rtnl {
             action,
             self.handle().link().change(message.build()).execute(),
         )
+    }
+}
+
+fn assigned(attribute: &NsidAttribute) -> Option<i32> {
+    match attribute {
+        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+        _ => None,
     }
 }
 

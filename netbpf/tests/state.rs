@@ -1,0 +1,232 @@
+//! The lock, the files and the journal of an instance, each below a directory of the test's own.
+
+use std::{fs, path::Path, sync::mpsc, thread, time::Duration};
+
+use netbpf::{
+    host::{
+        Netns, NetnsId, netns,
+        sysctl::{Knob, Sysctl},
+    },
+    state::{Change, Error, Instance, Journal, Origin, Pending},
+};
+use tempfile::TempDir;
+
+/// A namespace that is there as long as the test: the one it was started in.
+fn here() -> NetnsId {
+    Netns::current().unwrap().id()
+}
+
+fn gone() -> NetnsId {
+    NetnsId { dev: 0, inode: 1 }
+}
+
+fn forwarding(old: &str) -> Change {
+    Change::Sysctl {
+        sysctl: Sysctl::new(Knob::Ipv4Forwarding, "nb-front"),
+        old: old.into(),
+    }
+}
+
+fn web(id: NetnsId) -> Change {
+    Change::Netns {
+        container: "web".into(),
+        path: "/run/netns/web".into(),
+        id: Some(id),
+        origin: Origin::Made,
+    }
+}
+
+fn bed() -> (TempDir, Instance) {
+    let dir = TempDir::with_prefix("nbhost").unwrap();
+    let instance = Instance::under(dir.path(), "test");
+    (dir, instance)
+}
+
+#[test]
+fn a_second_writer_is_told_who_holds_the_lock() {
+    let (_dir, instance) = bed();
+    let _lock = instance.lock().unwrap();
+    let error = instance.lock_within(Duration::ZERO).unwrap_err();
+    let pid = std::process::id();
+    assert_eq!(
+        error.to_string(),
+        format!("instance test is locked by process {pid}")
+    );
+}
+
+#[test]
+fn a_second_writer_goes_on_when_the_first_ends() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    thread::scope(|scope| {
+        let (started, start) = mpsc::channel();
+        let instance = &instance;
+        let second = scope.spawn(move || {
+            started.send(()).unwrap();
+            instance.lock().map(drop)
+        });
+        start.recv().unwrap();
+        drop(lock);
+        second.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_writer_that_waited_for_a_purge_holds_a_lock_that_is_there() {
+    let (dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    instance.write_desired(&lock, "").unwrap();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| instance.lock().unwrap());
+        instance.remove(lock).unwrap();
+        let second = second.join().unwrap();
+        assert!(instance.run_dir().join("lock").exists());
+        assert!(!instance.exists());
+        instance.remove(second).unwrap();
+    });
+    for directory in ["var/lib/netbpf", "run/netbpf"] {
+        assert!(!dir.path().join(directory).exists(), "{directory}");
+    }
+}
+
+#[test]
+fn a_document_is_kept_byte_for_byte_and_a_reader_needs_no_lock() {
+    let (_dir, instance) = bed();
+    assert_eq!(instance.desired().unwrap(), None);
+    let lock = instance.lock().unwrap();
+    let text = "# mine\r\n[[network]]\nname = \"front\"\n\n";
+    instance.write_desired(&lock, text).unwrap();
+    instance.write_allocations(&lock, &vec![1, 2]).unwrap();
+    assert_eq!(instance.desired().unwrap().as_deref(), Some(text));
+    assert_eq!(instance.allocations::<Vec<u8>>().unwrap(), [1, 2]);
+    assert!(instance.exists());
+    instance.remove_desired(&lock).unwrap();
+    instance.remove_desired(&lock).unwrap();
+    assert_eq!(instance.desired().unwrap(), None);
+}
+
+#[test]
+fn the_first_old_value_of_a_sysctl_is_the_one_to_go_back_to() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    let mut journal = Journal::open(&instance, &lock, here()).unwrap();
+    journal.extend(&[forwarding("0")]).unwrap();
+    journal.extend(&[forwarding("1"), web(gone())]).unwrap();
+    let written = instance.inventory().unwrap().unwrap();
+    assert_eq!(written.changes, [forwarding("0"), web(gone())]);
+
+    journal
+        .identify_netns(Path::new("/run/netns/web"), here())
+        .unwrap();
+    journal.forget(&[forwarding("7")]).unwrap();
+    let again = Journal::open(&instance, &lock, here()).unwrap();
+    assert_eq!(again.changes(), [web(here())]);
+}
+
+#[test]
+fn an_unfinished_change_is_found_with_what_to_go_back_to() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    let mut journal = Journal::open(&instance, &lock, here()).unwrap();
+    assert!(journal.pending().is_none());
+    let before = Pending {
+        desired: Some("# old".into()),
+        allocations: None,
+    };
+    journal.begin(before.clone()).unwrap();
+    journal.begin(Pending::default()).unwrap();
+
+    let mut found = Journal::open(&instance, &lock, here()).unwrap();
+    assert_eq!(found.pending(), Some(&before));
+    found.finish().unwrap();
+    assert!(
+        Journal::open(&instance, &lock, here())
+            .unwrap()
+            .pending()
+            .is_none()
+    );
+}
+
+#[test]
+fn an_instance_belongs_to_its_namespace_as_long_as_that_lives() {
+    let dir = TempDir::with_prefix("nbhost").unwrap();
+    let path = dir.path().join("host");
+    netns::create(&path).unwrap();
+    let host = Netns::existing(&path).unwrap().id();
+    let instance = Instance::under(dir.path(), "test");
+    let lock = instance.lock().unwrap();
+    let mut journal = Journal::open(&instance, &lock, host).unwrap();
+    journal.extend(&[forwarding("0"), web(gone())]).unwrap();
+
+    let error = Journal::open(&instance, &lock, here()).unwrap_err();
+    assert!(
+        matches!(error, Error::ElsewhereBound { owner, .. } if owner == host),
+        "{error}"
+    );
+
+    netns::delete(&path).unwrap();
+    let inherited = Journal::open(&instance, &lock, here()).unwrap();
+    assert_eq!(inherited.changes(), [web(gone())]);
+    assert_eq!(inherited.inventory().host, here());
+}
+
+#[test]
+fn after_a_reboot_the_inventory_is_void_and_the_document_stays() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    instance.write_desired(&lock, "# mine").unwrap();
+    let mut journal = Journal::open(&instance, &lock, gone()).unwrap();
+    journal.extend(&[forwarding("0")]).unwrap();
+    let path = instance.state_dir().join("journal.json");
+    let mut written = instance.inventory().unwrap().unwrap();
+    written.boot = "another".into();
+    fs::write(&path, serde_json::to_vec(&written).unwrap()).unwrap();
+
+    let journal = Journal::open(&instance, &lock, here()).unwrap();
+    assert!(journal.changes().is_empty());
+    assert_eq!(instance.desired().unwrap().as_deref(), Some("# mine"));
+}
+
+#[test]
+fn a_container_of_another_instance_is_refused_by_that_instances_name() {
+    let (dir, instance) = bed();
+    let other = Instance::under(dir.path(), "other");
+    let lock = other.lock().unwrap();
+    Journal::open(&other, &lock, gone())
+        .unwrap()
+        .extend(&[web(here())])
+        .unwrap();
+    // Somebody else's broken file is not our failure.
+    let broken = Instance::under(dir.path(), "broken");
+    fs::create_dir_all(broken.state_dir()).unwrap();
+    fs::write(broken.state_dir().join("journal.json"), "{").unwrap();
+
+    let lock = instance.lock().unwrap();
+    let journal = Journal::open(&instance, &lock, here()).unwrap();
+    let path = Path::new("/run/netns/mine");
+    let error = journal
+        .check_containers(&instance, &[("mine", path, here())])
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "container \"mine\": the network namespace /run/netns/mine is held by instance other"
+    );
+    journal
+        .check_containers(&instance, &[("mine", path, gone())])
+        .unwrap();
+}
+
+#[test]
+fn a_broken_journal_is_named() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    fs::create_dir_all(instance.state_dir()).unwrap();
+    fs::write(instance.state_dir().join("journal.json"), "{").unwrap();
+    let error = Journal::open(&instance, &lock, here()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("var/lib/netbpf/test/journal.json: "),
+        "{error}"
+    );
+}
