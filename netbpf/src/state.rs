@@ -302,6 +302,17 @@ impl Instance {
         Ok(())
     }
 
+    /// Takes the files and directories away if they hold nothing: no committed document and nothing
+    /// that was made. What a first change that failed leaves is nothing.
+    pub fn remove_if_unused(&self, lock: Lock) -> Result<()> {
+        let holds_something =
+            |found: Inventory| !found.changes.is_empty() || found.pending.is_some();
+        if self.desired()?.is_some() || self.inventory()?.is_some_and(holds_something) {
+            return Ok(());
+        }
+        self.remove(lock)
+    }
+
     /// The other instances that have state, by their journals. One that can't be read is left out.
     fn others(&self) -> Vec<(String, Inventory)> {
         let Some(Ok(entries)) = self.state.parent().map(fs::read_dir) else {
@@ -684,10 +695,15 @@ fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
+/// A file that a power cut left without its bytes, which reads as empty or as zeros, counts as
+/// missing: such a file was about what the power cut has voided anyway.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(text) = read(path)? else {
         return Ok(None);
     };
+    if text.trim_matches('\0').is_empty() {
+        return Ok(None);
+    }
     let value = serde_json::from_str(&text).map_err(|source| Error::Malformed {
         path: path.to_owned(),
         source,

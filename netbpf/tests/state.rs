@@ -230,3 +230,32 @@ fn a_broken_journal_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn a_journal_that_lost_its_bytes_in_a_power_cut_is_begun_anew() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    fs::create_dir_all(instance.state_dir()).unwrap();
+    for lost in ["", "\0\0\0"] {
+        fs::write(instance.state_dir().join("journal.json"), lost).unwrap();
+        assert_eq!(instance.inventory().unwrap(), None);
+        assert!(Journal::open(&instance, &lock, here()).is_ok());
+    }
+}
+
+#[test]
+fn an_instance_that_holds_nothing_leaves_nothing() {
+    let (dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    let mut journal = Journal::open(&instance, &lock, here()).unwrap();
+    journal.begin(Pending::default()).unwrap();
+    journal.extend(&[forwarding("0")]).unwrap();
+    instance.remove_if_unused(lock).unwrap();
+    assert!(instance.exists());
+
+    let lock = instance.lock().unwrap();
+    journal.forget(&[forwarding("0")]).unwrap();
+    journal.finish().unwrap();
+    instance.remove_if_unused(lock).unwrap();
+    assert!(!dir.path().join("var/lib/netbpf").exists() && !dir.path().join("run/netbpf").exists());
+}

@@ -21,8 +21,8 @@ pub struct Failure {
     pub error: super::Error,
 }
 
-/// Takes back every change, in the order that never leaves the host more open than it was: the
-/// programs first would, so links that we made go before them.
+/// Takes back every change: links that we made before the programs that guard them, so that the
+/// host is never more open than it was. The caller's thread is inside the host's namespace.
 pub fn undo_all(host: &Host, changes: &[Change]) -> Vec<Failure> {
     let mut ordered: Vec<&Change> = changes.iter().rev().collect();
     ordered.sort_by_key(|change| order(change));

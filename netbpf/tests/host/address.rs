@@ -58,7 +58,7 @@ fn a_virtual_address_is_never_a_source() {
         rtnl.up(bridge.index).unwrap();
         let prefer = |text, preference| {
             rtnl.add_address(bridge.index, net(text), preference)
-                .unwrap()
+                .unwrap();
         };
         prefer("10.28.0.100/32", Preference::Never);
         prefer("fd00:28::100/128", Preference::Never);
