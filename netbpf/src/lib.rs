@@ -1,8 +1,11 @@
 //! netbpf's user space: intent → plan → maps.
 
 pub mod allocations;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod dataplane;
+pub mod display;
 pub mod error;
 pub mod host;
 pub mod ipam;

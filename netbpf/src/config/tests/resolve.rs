@@ -296,3 +296,23 @@ fn host_and_conntrack_settings_arrive() {
     assert_eq!(model.conntrack.timeouts.udp.as_millis(), 500);
     assert_eq!(model.conntrack.timeouts.half_open.as_secs(), 60);
 }
+
+#[test]
+fn every_example_is_valid() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let document = crate::config::load(&path.display().to_string(), &text);
+        match document {
+            Ok(document) => assert_eq!(document.warnings(), [""; 0]),
+            Err(errors) => panic!("{errors}"),
+        }
+        count += 1;
+    }
+    assert!(count > 0, "{examples} has no example");
+}

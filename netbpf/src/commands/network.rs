@@ -1,0 +1,112 @@
+//! `network ls`.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::committed;
+use crate::{
+    cli::Listing,
+    display::{self, Row, joined, yes_no},
+    model::Network,
+    state::Instance,
+};
+
+#[derive(Serialize)]
+struct NetworkRow<'m> {
+    name: &'m str,
+    driver: &'static str,
+    bridge: &'m str,
+    subnets: &'m [IpNet],
+    gateways: &'m [IpAddr],
+    icc: bool,
+    internal: bool,
+    gateway_mode: &'static str,
+    masquerade: bool,
+    mtu: u16,
+}
+
+impl<'m> NetworkRow<'m> {
+    fn of(network: &'m Network) -> Self {
+        Self {
+            name: &network.name,
+            driver: "bridge",
+            bridge: &network.bridge,
+            subnets: &network.subnets,
+            gateways: &network.gateways,
+            icc: network.icc,
+            internal: network.internal,
+            gateway_mode: "nat",
+            masquerade: network.masquerade,
+            mtu: network.mtu,
+        }
+    }
+}
+
+impl Row for NetworkRow<'_> {
+    const HEADS: &'static [&'static str] = &[
+        "NAME",
+        "BRIDGE",
+        "SUBNETS",
+        "GATEWAYS",
+        "ICC",
+        "INTERNAL",
+        "MASQUERADE",
+        "MTU",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.to_owned(),
+            self.bridge.to_owned(),
+            joined(self.subnets),
+            joined(self.gateways),
+            yes_no(self.icc).to_owned(),
+            yes_no(self.internal).to_owned(),
+            yes_no(self.masquerade).to_owned(),
+            self.mtu.to_string(),
+        ]
+    }
+}
+
+/// `network ls`.
+pub(super) fn ls(instance: &Instance, listing: Listing) -> Result<()> {
+    let model = committed::model(instance)?;
+    let rows: Vec<_> = model.networks.iter().map(NetworkRow::of).collect();
+    display::list(&rows, listing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::model;
+
+    #[test]
+    fn rows_have_the_contracts_fields() {
+        let model = model();
+        let row = serde_json::to_value(NetworkRow::of(&model.networks[0])).unwrap();
+        let expected = serde_json::json!({
+            "name": "front", "driver": "bridge", "bridge": "nb-front",
+            "subnets": ["172.28.0.0/24", "fd00:28::/64"],
+            "gateways": ["172.28.0.1", "fd00:28::1"],
+            "icc": true, "internal": false, "gateway_mode": "nat", "masquerade": true, "mtu": 1500,
+        });
+        assert_eq!(row, expected);
+    }
+
+    #[test]
+    fn table_shows_the_network() {
+        let model = model();
+        let cells = model
+            .networks
+            .iter()
+            .map(|network| NetworkRow::of(network).cells());
+        assert_eq!(
+            display::table(NetworkRow::HEADS, cells),
+            "NAME   BRIDGE    SUBNETS                     GATEWAYS               ICC  INTERNAL  MASQUERADE  MTU\n\
+             front  nb-front  172.28.0.0/24,fd00:28::/64  172.28.0.1,fd00:28::1  yes  no        yes         1500\n"
+        );
+    }
+}
