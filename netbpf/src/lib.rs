@@ -11,4 +11,5 @@ pub mod host;
 pub mod ipam;
 pub mod model;
 pub mod naming;
+pub mod plan;
 pub mod state;

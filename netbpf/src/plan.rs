@@ -1,0 +1,681 @@
+//! What must be on the host and in the maps for a model to be true. Pure: no I/O, and the same
+//! input gives the same bytes.
+//!
+//! Two steps, for an ifindex is known only once its link exists: [`links`] says which links,
+//! addresses, sysctls and uplinks there must be, [`contents`] what the maps must hold then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use netbpf_common::{
+    config::{ABI_VERSION, GlobalConfig},
+    conntrack::{Tick, Timeouts},
+    endpoint::{
+        Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
+    },
+    family::{Family, V4, V6},
+    nat::{MappingKey, PortKey, PublishTarget, reserved_bit},
+    service::{Backend, MAX_BACKENDS, Service},
+    tuple::proto,
+    wire::{Be16, Ipv4, Ipv6},
+};
+
+use crate::{
+    dataplane::maps::{Contents, Sizes, SubnetKey},
+    error::Error,
+    host::{
+        Mac,
+        address::{Address, Preference, Scope},
+        link::Link,
+        sysctl::{Knob, Sysctl},
+    },
+    model::{self, Model},
+    naming,
+};
+
+/// What was seen on the host.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Every link.
+    pub links: Vec<Link>,
+    /// Every address that is not this instance's.
+    pub addresses: Vec<Address>,
+    /// The bridges that this instance adopted, with their MACs.
+    pub adopted: BTreeMap<String, Mac>,
+    /// `net.ipv4.ip_local_reserved_ports`: first and last port of each range.
+    pub reserved_ports: Vec<(u16, u16)>,
+    /// The links that have an IPv6 default route from a router advertisement.
+    pub advertised_routers: Vec<String>,
+}
+
+impl Facts {
+    fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
+
+/// A bridge that must be there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bridge {
+    /// The network's name.
+    pub network: String,
+    /// The bridge's name.
+    pub name: String,
+    /// The alias that marks it, unless it was adopted.
+    pub alias: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// The addresses that it must have beside others: gateways, then virtual IPs.
+    pub addresses: Vec<(IpNet, Preference)>,
+}
+
+/// A container's namespace and veth pair that must be there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Container {
+    /// The container's name.
+    pub name: String,
+    /// Its namespace.
+    pub netns: PathBuf,
+    /// Its endpoint id.
+    pub endpoint: u32,
+    /// The bridge that the host's side is a port of.
+    pub bridge: String,
+    /// The name of the host's side.
+    pub veth: String,
+    /// The alias that marks it.
+    pub alias: String,
+    /// The MAC of the host's side.
+    pub veth_mac: Mac,
+    /// The name of the container's side.
+    pub interface: String,
+    /// The MAC of the container's side.
+    pub mac: Mac,
+    /// The MTU of both sides, in bytes.
+    pub mtu: u32,
+    /// The addresses of the container's side.
+    pub addresses: Vec<IpNet>,
+    /// Where its default routes lead; none on an internal network.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// Everything that must be there outside of the maps.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Links {
+    /// One for each network, in the order of the document.
+    pub bridges: Vec<Bridge>,
+    /// One for each container, in the order of the document.
+    pub containers: Vec<Container>,
+    /// The names of the interfaces to the outside, sorted.
+    pub uplinks: Vec<String>,
+    /// Sysctls of interfaces and their values, in the order in which they must be written. Those
+    /// of a bridge come after it is made.
+    pub sysctls: Vec<(Sysctl, &'static str)>,
+}
+
+impl Links {
+    /// The interfaces that must be hooked, and as what.
+    pub fn roles(&self) -> impl Iterator<Item = (&str, u8)> {
+        let containers = self
+            .containers
+            .iter()
+            .map(|it| (it.veth.as_str(), role::CONTAINER));
+        let bridges = self
+            .bridges
+            .iter()
+            .map(|it| (it.name.as_str(), role::BRIDGE));
+        let uplinks = self
+            .uplinks
+            .iter()
+            .map(|name| (name.as_str(), role::UPLINK));
+        containers.chain(bridges).chain(uplinks)
+    }
+}
+
+/// The beginning of every alias that marks a link of `instance`.
+pub fn alias_prefix(instance: &str) -> String {
+    format!("netbpf:{instance}:")
+}
+
+/// The beginning of every alias that marks a link of any instance.
+const ANY_ALIAS_PREFIX: &str = "netbpf:";
+
+/// Which links, addresses, sysctls and uplinks `model` needs.
+///
+/// # Errors
+///
+/// An uplink that the document names and that is missing or can't be one.
+pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Error> {
+    let bridges: Vec<Bridge> = model
+        .networks
+        .iter()
+        .map(|network| bridge(instance, model, network, facts))
+        .collect();
+    let containers: Vec<Container> = model
+        .containers
+        .iter()
+        .filter_map(|it| container(instance, it, model.network(&it.attachment.network)?))
+        .collect();
+    let uplinks = uplinks(model, &bridges, facts)?;
+    let sysctls = sysctls(model, &bridges, facts);
+    Ok(Links {
+        bridges,
+        containers,
+        uplinks,
+        sysctls,
+    })
+}
+
+fn bridge(instance: &str, model: &Model, network: &model::Network, facts: &Facts) -> Bridge {
+    let gateways = network
+        .subnets
+        .iter()
+        .zip(&network.gateways)
+        .filter_map(|(subnet, gateway)| {
+            let net = IpNet::new(*gateway, subnet.prefix_len()).ok()?;
+            Some((net, Preference::Preferred))
+        });
+    let vips = model
+        .services
+        .iter()
+        .filter(|service| service.network == network.name)
+        .flat_map(|service| &service.vips)
+        .map(|vip| (IpNet::from(*vip), Preference::Never));
+    Bridge {
+        network: network.name.clone(),
+        name: network.bridge.clone(),
+        alias: format!("{}network:{}", alias_prefix(instance), network.name),
+        mac: facts
+            .adopted
+            .get(&network.bridge)
+            .copied()
+            .unwrap_or_else(|| naming::bridge_mac(instance, &network.name)),
+        mtu: network.mtu.into(),
+        addresses: gateways.chain(vips).collect(),
+    }
+}
+
+fn container(
+    instance: &str,
+    container: &model::Container,
+    network: &model::Network,
+) -> Option<Container> {
+    let attachment = &container.attachment;
+    let addresses = attachment
+        .addresses()
+        .filter_map(|addr| {
+            let subnet = network
+                .subnets
+                .iter()
+                .find(|subnet| subnet.contains(&addr))?;
+            IpNet::new(addr, subnet.prefix_len()).ok()
+        })
+        .collect();
+    let gateways = network
+        .gateways
+        .iter()
+        .filter(|gateway| {
+            !network.internal
+                && attachment
+                    .addresses()
+                    .any(|addr| addr.is_ipv4() == gateway.is_ipv4())
+        })
+        .copied()
+        .collect();
+    Some(Container {
+        name: container.name.clone(),
+        netns: container.netns.clone(),
+        endpoint: attachment.endpoint,
+        bridge: network.bridge.clone(),
+        veth: naming::veth(instance, &container.name, &network.name),
+        alias: format!("{}container:{}", alias_prefix(instance), container.name),
+        veth_mac: naming::veth_mac(instance, &container.name, &network.name),
+        interface: attachment.interface.clone(),
+        mac: attachment.mac,
+        mtu: network.mtu.into(),
+        addresses,
+        gateways,
+    })
+}
+
+/// The interfaces to the outside, sorted by name.
+fn uplinks(model: &Model, bridges: &[Bridge], facts: &Facts) -> Result<Vec<String>, Error> {
+    let own: BTreeSet<&str> = bridges.iter().map(|bridge| bridge.name.as_str()).collect();
+    let mut names: Vec<String> = match &model.host.uplinks {
+        Some(named) => {
+            for name in named {
+                check_uplink(name, &own, facts)?;
+            }
+            named.clone()
+        }
+        None => facts
+            .links
+            .iter()
+            .filter(|link| refusal(link, &own, facts).is_none())
+            .map(|link| link.name.clone())
+            .collect(),
+    };
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn check_uplink(name: &str, own: &BTreeSet<&str>, facts: &Facts) -> Result<(), Error> {
+    let Some(link) = facts.link(name) else {
+        return Err(Error::host(format!(
+            "uplink {name:?}: there is no such interface"
+        )));
+    };
+    match refusal(link, own, facts) {
+        None => Ok(()),
+        Some(why) => Err(Error::host(format!("uplink {name:?}: {why}"))),
+    }
+}
+
+/// Why an interface can't be an uplink.
+fn refusal(link: &Link, own: &BTreeSet<&str>, facts: &Facts) -> Option<&'static str> {
+    if link.loopback {
+        return Some("the loopback interface leads nowhere");
+    }
+    let is_marked = link
+        .alias
+        .as_deref()
+        .is_some_and(|alias| alias.starts_with(ANY_ALIAS_PREFIX));
+    if is_marked || own.contains(link.name.as_str()) || facts.adopted.contains_key(&link.name) {
+        return Some("it is an interface of netbpf's own");
+    }
+    if link.master.is_some() {
+        return Some("it is a port of another interface, which is the one to name");
+    }
+    if !link.is_ethernet() {
+        return Some("an interface without Ethernet header is not supported yet");
+    }
+    None
+}
+
+/// Forwarding on our bridges, and before it what keeps the host's own IPv6 default routes.
+fn sysctls(model: &Model, bridges: &[Bridge], facts: &Facts) -> Vec<(Sysctl, &'static str)> {
+    let mut wanted = Vec::new();
+    let has_v6 = model
+        .networks
+        .iter()
+        .any(|network| network.subnet_v6().is_some());
+    if has_v6 {
+        for name in &facts.advertised_routers {
+            wanted.push((Sysctl::new(Knob::Ipv6AcceptRa, name), "2"));
+        }
+    }
+    for (bridge, network) in bridges.iter().zip(&model.networks) {
+        if network.subnet_v4().is_some() {
+            wanted.push((Sysctl::new(Knob::Ipv4Forwarding, &bridge.name), "1"));
+        }
+        if network.subnet_v6().is_some() {
+            wanted.push((Sysctl::new(Knob::Ipv6Disable, &bridge.name), "0"));
+            wanted.push((Sysctl::new(Knob::Ipv6Forwarding, &bridge.name), "1"));
+        }
+    }
+    wanted
+}
+
+/// What the programs read as their config, but for the generation, which is the loader's to count.
+pub fn config(model: &Model, generation: u32) -> GlobalConfig {
+    let ticks = |time: Duration| {
+        Tick::count_from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    };
+    let timeouts = &model.conntrack.timeouts;
+    let sizes = Sizes::of(model.conntrack.max_entries);
+    GlobalConfig {
+        abi_version: ABI_VERSION,
+        generation,
+        timeouts: Timeouts {
+            established: ticks(timeouts.established),
+            half_open: ticks(timeouts.half_open),
+            closing: ticks(timeouts.closing),
+            udp: ticks(timeouts.udp),
+            udp_stream: ticks(timeouts.udp_stream),
+            icmp: ticks(timeouts.icmp),
+        },
+        max_flows: sizes.max_flows,
+        max_half_open: sizes.max_half_open,
+    }
+}
+
+/// What the maps must hold for `model`, once every link of `links` exists and stands in `facts`.
+///
+/// # Errors
+///
+/// A link that is missing.
+pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents, Error> {
+    let mut contents = Contents::default();
+    for (bridge, network) in links.bridges.iter().zip(&model.networks) {
+        put_network(
+            &mut contents,
+            network,
+            bridge,
+            existing(facts, &bridge.name)?,
+        );
+    }
+    for (wanted, container) in links.containers.iter().zip(&model.containers) {
+        let Some(network) = model.network(&container.attachment.network) else {
+            continue;
+        };
+        let veth = existing(facts, &wanted.veth)?;
+        put_container(&mut contents, container, network.id, veth.index);
+    }
+    for name in &links.uplinks {
+        put_uplink(&mut contents, existing(facts, name)?, facts);
+    }
+    put_host_addresses(&mut contents, model, facts);
+    for container in &model.containers {
+        for binding in &container.publish {
+            put_published(&mut contents, container, binding);
+        }
+    }
+    for service in &model.services {
+        put_service(&mut contents, model, service);
+    }
+    put_reserved_ports(&mut contents, model, facts);
+    Ok(contents)
+}
+
+fn existing<'a>(facts: &'a Facts, name: &str) -> Result<&'a Link, Error> {
+    facts
+        .link(name)
+        .ok_or_else(|| Error::host(format!("interface {name} is gone")))
+}
+
+fn flag(is_set: bool, flag: u32) -> u32 {
+    if is_set { flag } else { 0 }
+}
+
+fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridge, link: &Link) {
+    let gateway_v4 = network.gateway_v4().map_or(Ipv4::UNSPECIFIED, Ipv4::from);
+    let gateway_v6 = network.gateway_v6().map_or(Ipv6::UNSPECIFIED, Ipv6::from);
+    contents.networks.insert(
+        network.id,
+        Network {
+            flags: flag(network.icc, network_flags::ICC)
+                | flag(network.internal, network_flags::INTERNAL)
+                | flag(network.masquerade, network_flags::MASQUERADE),
+            bridge_ifindex: link.index,
+            bridge_mac: bridge.mac,
+            pad: [0; 2],
+            gateway_v4,
+            gateway_v6,
+        },
+    );
+    contents.interfaces.insert(
+        link.index,
+        Interface {
+            role: role::BRIDGE,
+            mac: bridge.mac,
+            network: network.id,
+            address_v4: gateway_v4,
+            address_v6: gateway_v6,
+            ..Interface::default()
+        },
+    );
+    for subnet in &network.subnets {
+        let prefix_len = subnet.prefix_len().into();
+        match subnet {
+            IpNet::V4(net) => {
+                let key = SubnetKey {
+                    prefix_len,
+                    addr: net.network().into(),
+                };
+                contents.subnets_v4.insert(key, network.id);
+            }
+            IpNet::V6(net) => {
+                let key = SubnetKey {
+                    prefix_len,
+                    addr: net.network().into(),
+                };
+                contents.subnets_v6.insert(key, network.id);
+            }
+        }
+    }
+}
+
+fn put_container(
+    contents: &mut Contents,
+    container: &model::Container,
+    network: u32,
+    ifindex: u32,
+) {
+    let attachment = &container.attachment;
+    let endpoint = Endpoint {
+        id: attachment.endpoint,
+        network,
+        ifindex,
+        mac: attachment.mac,
+        pad: [0; 2],
+    };
+    contents.interfaces.insert(
+        ifindex,
+        Interface {
+            role: role::CONTAINER,
+            pad: 0,
+            mac: attachment.mac,
+            network,
+            endpoint: attachment.endpoint,
+            address_v4: attachment.ipv4.map_or(Ipv4::UNSPECIFIED, Ipv4::from),
+            address_v6: attachment.ipv6.map_or(Ipv6::UNSPECIFIED, Ipv6::from),
+        },
+    );
+    if let Some(addr) = attachment.ipv4 {
+        contents.endpoints_v4.insert(addr.into(), endpoint);
+    }
+    if let Some(addr) = attachment.ipv6 {
+        contents.endpoints_v6.insert(addr.into(), endpoint);
+    }
+    let key = MacKey {
+        network,
+        mac: attachment.mac,
+        pad: [0; 2],
+    };
+    contents.endpoints_by_mac.insert(key, endpoint);
+}
+
+/// An uplink masquerades with its first global address where the kernel can't be asked.
+fn put_uplink(contents: &mut Contents, link: &Link, facts: &Facts) {
+    let mut own = facts
+        .addresses
+        .iter()
+        .filter(|address| address.index == link.index && !address.deprecated)
+        .filter(|address| address.scope == Scope::Global)
+        .map(Address::addr);
+    let v4 = own.clone().find_map(|addr| match addr {
+        IpAddr::V4(addr) => Some(addr.into()),
+        IpAddr::V6(_) => None,
+    });
+    let v6 = own.find_map(|addr| match addr {
+        IpAddr::V6(addr) => Some(addr.into()),
+        IpAddr::V4(_) => None,
+    });
+    contents.interfaces.insert(
+        link.index,
+        Interface {
+            role: role::UPLINK,
+            mac: link.mac.unwrap_or_default(),
+            address_v4: v4.unwrap_or(Ipv4::UNSPECIFIED),
+            address_v6: v6.unwrap_or(Ipv6::UNSPECIFIED),
+            ..Interface::default()
+        },
+    );
+}
+
+/// Every address that the host answers to. What is valid on one link only comes again on others
+/// and names nobody.
+fn put_host_addresses(contents: &mut Contents, model: &Model, facts: &Facts) {
+    for address in &facts.addresses {
+        let addr = address.addr();
+        if address.is_loopback() || is_link_local_v6(addr) {
+            continue;
+        }
+        put_host_address(contents, addr, HostAddress::default());
+    }
+    for network in &model.networks {
+        let gateway = HostAddress {
+            flags: host_address_flags::GATEWAY,
+            network: network.id,
+        };
+        for addr in &network.gateways {
+            put_host_address(contents, *addr, gateway);
+        }
+    }
+    for service in &model.services {
+        let Some(network) = model.network(&service.network) else {
+            continue;
+        };
+        let vip = HostAddress {
+            flags: host_address_flags::VIP,
+            network: network.id,
+        };
+        for addr in &service.vips {
+            put_host_address(contents, *addr, vip);
+        }
+    }
+}
+
+fn is_link_local_v6(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
+fn put_host_address(contents: &mut Contents, addr: IpAddr, value: HostAddress) {
+    match addr {
+        IpAddr::V4(addr) => drop(contents.host_addresses_v4.insert(addr.into(), value)),
+        IpAddr::V6(addr) => drop(contents.host_addresses_v6.insert(addr.into(), value)),
+    }
+}
+
+fn port_key<F: Family>(addr: F::Addr, port: u16, protocol: model::Proto) -> PortKey<F> {
+    PortKey {
+        addr,
+        port: Be16::new(port),
+        proto: protocol.number(),
+        pad: 0,
+    }
+}
+
+fn put_published(
+    contents: &mut Contents,
+    container: &model::Container,
+    binding: &model::PortBinding,
+) {
+    let attachment = &container.attachment;
+    let (host_v4, host_v6) = match binding.host_ip {
+        None => (Some(Ipv4::UNSPECIFIED), Some(Ipv6::UNSPECIFIED)),
+        Some(IpAddr::V4(addr)) => (Some(addr.into()), None),
+        Some(IpAddr::V6(addr)) => (None, Some(addr.into())),
+    };
+    if let (Some(host), Some(addr)) = (host_v4, attachment.ipv4) {
+        let key = port_key::<V4>(host, binding.host_port, binding.proto);
+        contents
+            .published_v4
+            .insert(key, target(addr.into(), attachment.endpoint, binding));
+    }
+    if let (Some(host), Some(addr)) = (host_v6, attachment.ipv6) {
+        let key = port_key::<V6>(host, binding.host_port, binding.proto);
+        contents
+            .published_v6
+            .insert(key, target(addr.into(), attachment.endpoint, binding));
+    }
+    put_mapping(contents, binding.mapping, attachment.endpoint);
+}
+
+fn target<F: Family>(
+    addr: F::Addr,
+    endpoint: u32,
+    binding: &model::PortBinding,
+) -> PublishTarget<F> {
+    PublishTarget {
+        addr,
+        port: Be16::new(binding.container_port),
+        pad: 0,
+        mapping: binding.mapping,
+        endpoint,
+    }
+}
+
+fn put_mapping(contents: &mut Contents, mapping: u32, endpoint: u32) {
+    contents
+        .mappings
+        .insert(MappingKey { mapping, endpoint }, 1);
+}
+
+fn put_service(contents: &mut Contents, model: &Model, service: &model::Service) {
+    let attachments: Vec<&model::Attachment> = service
+        .backends
+        .iter()
+        .filter_map(|name| model.container(name))
+        .map(|container| &container.attachment)
+        .collect();
+    for port in &service.ports {
+        for vip in &service.vips {
+            match vip {
+                IpAddr::V4(vip) => {
+                    let ends = attachments
+                        .iter()
+                        .filter_map(|it| Some((it.ipv4?.into(), it.endpoint)));
+                    let key = port_key::<V4>((*vip).into(), port.port, port.proto);
+                    contents.services_v4.insert(key, backends(port, ends));
+                }
+                IpAddr::V6(vip) => {
+                    let ends = attachments
+                        .iter()
+                        .filter_map(|it| Some((it.ipv6?.into(), it.endpoint)));
+                    let key = port_key::<V6>((*vip).into(), port.port, port.proto);
+                    contents.services_v6.insert(key, backends(port, ends));
+                }
+            }
+        }
+        for attachment in &attachments {
+            put_mapping(contents, port.mapping, attachment.endpoint);
+        }
+    }
+}
+
+fn backends<F: Family>(
+    port: &model::ServicePort,
+    ends: impl Iterator<Item = (F::Addr, u32)>,
+) -> Service<F> {
+    let mut service = Service {
+        mapping: port.mapping,
+        ..Service::default()
+    };
+    for (place, (addr, endpoint)) in service.backends.iter_mut().zip(ends.take(MAX_BACKENDS)) {
+        *place = Backend {
+            addr,
+            port: Be16::new(port.target_port),
+            pad: 0,
+            endpoint,
+        };
+        service.count += 1;
+    }
+    service
+}
+
+/// Masquerade keeps off published ports, lest an answer be taken for a new flow, and off what the
+/// host's administrator reserved.
+fn put_reserved_ports(contents: &mut Contents, model: &Model, facts: &Facts) {
+    let published = model
+        .containers
+        .iter()
+        .flat_map(|container| &container.publish)
+        .map(|binding| (binding.proto.number(), binding.host_port));
+    let reserved = facts
+        .reserved_ports
+        .iter()
+        .flat_map(|(first, last)| *first..=*last)
+        .flat_map(|port| [(proto::TCP, port), (proto::UDP, port)]);
+    for (protocol, port) in published.chain(reserved) {
+        let (word, bit) = reserved_bit(protocol, port);
+        *contents.reserved_ports.entry(word).or_default() |= bit;
+    }
+}
