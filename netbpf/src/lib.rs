@@ -12,4 +12,5 @@ pub mod ipam;
 pub mod model;
 pub mod naming;
 pub mod plan;
+pub mod reconcile;
 pub mod state;

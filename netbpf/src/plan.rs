@@ -26,7 +26,10 @@ use netbpf_common::{
 };
 
 use crate::{
-    dataplane::maps::{Contents, Sizes, SubnetKey},
+    dataplane::{
+        attach::{Place, hooks_of},
+        maps::{Contents, Sizes, SubnetKey},
+    },
     error::Error,
     host::{
         Mac,
@@ -135,6 +138,18 @@ impl Links {
             .iter()
             .map(|name| (name.as_str(), role::UPLINK));
         containers.chain(bridges).chain(uplinks)
+    }
+
+    /// Every hook that must be in place.
+    pub fn places(&self) -> Vec<Place> {
+        self.roles()
+            .flat_map(|(interface, role)| {
+                hooks_of(role).iter().map(|hook| Place {
+                    hook: *hook,
+                    interface: interface.to_owned(),
+                })
+            })
+            .collect()
     }
 }
 

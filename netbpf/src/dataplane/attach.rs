@@ -42,16 +42,9 @@ pub struct Place {
     pub hook: Hook,
     /// The interface's name in the host's namespace.
     pub interface: String,
-    /// Its ifindex there.
-    pub ifindex: u32,
 }
 
 impl Place {
-    fn pin(&self, pins: &PinDirs) -> PathBuf {
-        pins.links
-            .join(format!("{}-{}", self.hook.name(), self.ifindex))
-    }
-
     fn error(&self, what: &'static str) -> impl Fn(String) -> Error {
         move |cause| Error::Hook {
             what,
@@ -70,8 +63,8 @@ impl Place {
     /// # Errors
     ///
     /// A failed system call; an interface that is gone is no error.
-    pub fn is_hooked(&self, pins: &PinDirs) -> Result<bool, Error> {
-        let Some(program) = self.linked_program(pins)? else {
+    pub fn is_hooked(&self, pins: &PinDirs, ifindex: u32) -> Result<bool, Error> {
+        let Some(program) = self.linked_program(pins, ifindex)? else {
             return Ok(false);
         };
         let pinned = pins.progs.join(self.hook.name());
@@ -91,8 +84,8 @@ impl Place {
     }
 
     /// The id of the program that the pinned link runs; `None` without a pin.
-    fn linked_program(&self, pins: &PinDirs) -> Result<Option<u32>, Error> {
-        let pin = self.pin(pins);
+    fn linked_program(&self, pins: &PinDirs, ifindex: u32) -> Result<Option<u32>, Error> {
+        let pin = pin_of(pins, self.hook, ifindex);
         if !pin.exists() {
             return Ok(None);
         }
@@ -104,16 +97,19 @@ impl Place {
         Ok(Some(info.program_id()))
     }
 
-    /// Attaches the loaded program first in the chain and pins the link; a pin of a link that is
-    /// dead gives way.
+    /// Attaches the loaded program first in the chain and pins the link. A link that was pinned
+    /// here before, dead or with another program, gives way only then.
     ///
     /// # Errors
     ///
     /// The interface is missing, or a failed system call.
-    pub fn attach(&self, pins: &PinDirs) -> Result<(), Error> {
+    pub fn attach(&self, pins: &PinDirs, ifindex: u32) -> Result<(), Error> {
         let error = self.error("attach");
-        let pin = self.pin(pins);
-        remove_if_there(&pin).map_err(|source| error(cause(&source)))?;
+        let pin = pin_of(pins, self.hook, ifindex);
+        let fresh = pins
+            .links
+            .join(format!("{}-{ifindex}_new", self.hook.name()));
+        remove_if_there(&fresh).map_err(|source| error(cause(&source)))?;
         let mut program = SchedClassifier::from_pin(pins.progs.join(self.hook.name()))
             .map_err(|source| error(cause(&source)))?;
         let link = program
@@ -126,10 +122,14 @@ impl Place {
             .map_err(|source| error(cause(&source)))?;
         FdLink::try_from(link)
             .map_err(|source| error(cause(&source)))?
-            .pin(&pin)
+            .pin(&fresh)
             .map_err(|source| error(cause(&source)))?;
-        Ok(())
+        fs::rename(&fresh, &pin).map_err(|source| error(cause(&source)))
     }
+}
+
+fn pin_of(pins: &PinDirs, hook: Hook, ifindex: u32) -> PathBuf {
+    pins.links.join(format!("{}-{ifindex}", hook.name()))
 }
 
 /// The innermost cause in words: the outer ones only name the system call.

@@ -85,8 +85,8 @@ fn now() -> Result<Tick, Error> {
     Ok(Tick::from_nanos(nanos))
 }
 
-/// A family's addresses as the standard library has them.
-trait Address: Family {
+/// Families, with addresses as the standard library has them.
+pub trait Address: Family {
     /// The address in the standard library's type.
     fn address(addr: Self::Addr) -> IpAddr;
 }

@@ -489,6 +489,29 @@ tables! {
         PortKey<V6> => Service<V6>, 4096;
 }
 
+impl Contents {
+    /// The same, but with what leads to containers as `other` has it.
+    pub fn with_mappings_of(&self, other: &Self) -> Self {
+        Self {
+            mappings: other.mappings.clone(),
+            published_v4: other.published_v4.clone(),
+            published_v6: other.published_v6.clone(),
+            services_v4: other.services_v4.clone(),
+            services_v6: other.services_v6.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether a change to `new` takes something away from living flows, or changes what policy
+    /// said of them: then they must ask again. What only comes can't have been asked about.
+    pub fn policy_changes(&self, new: &Self) -> bool {
+        const IRRELEVANT: [&str; 3] = ["RESERVED_PORTS", "HOST_ADDRESSES_V4", "HOST_ADDRESSES_V6"];
+        self.changes(new).into_iter().any(|(name, change)| {
+            !IRRELEVANT.contains(&name) && (change.changed > 0 || change.removed > 0)
+        })
+    }
+}
+
 const CONFIG: MapSpec = spec::<u32, GlobalConfig>("CONFIG", MapType::Array, Capacity::Fixed(1));
 
 /// Every map of the object.

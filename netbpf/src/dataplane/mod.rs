@@ -253,12 +253,25 @@ pub fn load(pins: &PinDirs, sizes: Sizes) -> Result<Load, Error> {
     }
     remove_mark(pins)?;
     let mut object = load_object(pins, sizes)?;
+    // The verifier sees every program before the first one gives way.
+    for name in Hook::ALL
+        .iter()
+        .map(|hook| hook.name())
+        .chain([START_SWEEP])
+    {
+        program(&mut object, name)?
+            .load()
+            .map_err(|source| Error::Program {
+                name,
+                cause: attach::cause(&source),
+            })?;
+    }
     for hook in Hook::ALL {
-        let program = load_program(&mut object, hook.name())?;
+        let program = program(&mut object, hook.name())?;
         attach::replace(pins, hook, program)?;
         repin(pins, hook.name(), program)?;
     }
-    let sweep = load_program(&mut object, START_SWEEP)?;
+    let sweep = program(&mut object, START_SWEEP)?;
     repin(pins, START_SWEEP, sweep)?;
     start_sweep(sweep)?;
     write_mark(pins)?;
@@ -285,21 +298,18 @@ fn load_object(pins: &PinDirs, sizes: Sizes) -> Result<Ebpf, Error> {
         .map_err(|error| Error::Object(attach::cause(&error)))
 }
 
-fn load_program<'a>(
-    object: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut SchedClassifier, Error> {
-    let error = |cause: String| Error::Program { name, cause };
-    let program = object
+fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
+    object
         .program_mut(name)
-        .ok_or_else(|| error("not in the object".to_owned()))?;
-    let program: &mut SchedClassifier = program
+        .ok_or_else(|| Error::Program {
+            name,
+            cause: "not in the object".to_owned(),
+        })?
         .try_into()
-        .map_err(|source| error(attach::cause(&source)))?;
-    program
-        .load()
-        .map_err(|source| error(attach::cause(&source)))?;
-    Ok(program)
+        .map_err(|source| Error::Program {
+            name,
+            cause: attach::cause(&source),
+        })
 }
 
 /// Pins a program in the place of the one before it, in one step.

@@ -1,0 +1,322 @@
+//! Makes the host match a document, and takes it back: observe, compare, act.
+//!
+//! All or nothing. A change that fails is taken back by the same way it was made: the host is
+//! brought to the committed document again. One that was cut short is found by its journal and
+//! taken back by the next command. Nothing here knows what is wanted; that is [`crate::plan`]'s.
+
+mod report;
+mod steps;
+mod survey;
+mod words;
+
+use anyhow::{Context as _, Result};
+
+pub use self::report::{Action, Change, Report};
+use self::{
+    steps::{Doer, Todo},
+    survey::{Purpose, Survey},
+};
+use crate::{
+    allocations::Allocations,
+    config,
+    dataplane::{self, Error as DataplaneError},
+    error::Error,
+    host::{Host, bpffs::PinDirs, kernel, undo},
+    model::Model,
+    state::{Instance, Journal, Lock, Pending},
+};
+
+/// A document to be applied.
+#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct Source {
+    /// How errors name it.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Whether a change is made or only told.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mode {
+    /// It is made.
+    #[default]
+    Apply,
+    /// It is told.
+    DryRun,
+}
+
+/// Stops a change before one of its steps, so that tests see what a failure and a kill leave.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Fault {
+    /// Nothing stops it.
+    #[default]
+    None,
+    /// It fails before the step of that number, counted down.
+    Fail(u32),
+    /// The process ends before the step of that number, counted down.
+    Kill(u32),
+}
+
+impl Fault {
+    fn before(&mut self, step: &str) -> Result<(), DataplaneError> {
+        match self {
+            Self::None => Ok(()),
+            Self::Fail(0) => {
+                *self = Self::None;
+                Err(DataplaneError::Stopped(step.to_owned()))
+            }
+            Self::Kill(0) => std::process::abort(),
+            Self::Fail(left) | Self::Kill(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How to apply.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether to act.
+    pub mode: Mode,
+    /// For tests.
+    pub fault: Fault,
+}
+
+/// Makes `host` match `document`, or the committed one when there is none, and says what changed.
+///
+/// # Errors
+///
+/// Whatever is wrong with the document or doesn't allow it on this host. The host is as it was
+/// before.
+pub fn apply(
+    host: &Host,
+    instance: &Instance,
+    document: Option<&Source>,
+    options: Options,
+) -> Result<Report> {
+    if let Some(document) = document {
+        config::load(&document.path, &document.text).map_err(Error::from)?;
+    }
+    kernel::require()?;
+    let lock = instance.lock()?;
+    let result = Applying::begin(host, instance, &lock)
+        .and_then(|mut applying| applying.run(document, options));
+    if !instance.exists() {
+        // Nothing was ever committed and nothing stands: no trace is left.
+        instance.remove(lock)?;
+    }
+    result
+}
+
+/// Brings the host back to the committed state if a change was cut short.
+///
+/// # Errors
+///
+/// When that fails; the next command tries again.
+pub fn recover(host: &Host, instance: &Instance) -> Result<()> {
+    if instance
+        .inventory()?
+        .is_none_or(|inventory| inventory.pending.is_none())
+    {
+        return Ok(());
+    }
+    let lock = instance.lock()?;
+    Applying::begin(host, instance, &lock)?.recover(&mut Fault::None)
+}
+
+struct Applying<'a> {
+    host: &'a Host,
+    instance: &'a Instance,
+    lock: &'a Lock,
+    journal: Journal,
+}
+
+impl<'a> Applying<'a> {
+    fn begin(host: &'a Host, instance: &'a Instance, lock: &'a Lock) -> Result<Self> {
+        let journal = Journal::open(instance, lock, host.netns().id())?;
+        Ok(Self {
+            host,
+            instance,
+            lock,
+            journal,
+        })
+    }
+
+    fn run(&mut self, document: Option<&Source>, mut options: Options) -> Result<Report> {
+        self.recover(&mut Fault::None)?;
+        let committed = self.instance.desired()?;
+        let source = match (document, &committed) {
+            (Some(document), _) => document.clone(),
+            (None, Some(text)) => {
+                let path = self.instance.state_dir().join("desired.toml");
+                Source {
+                    path: path.display().to_string(),
+                    text: text.clone(),
+                }
+            }
+            (None, None) => {
+                let name = self.instance.name();
+                let message = format!("instance {name} has no desired state yet: name a file");
+                return Err(Error::host(message).into());
+            }
+        };
+        let earlier: Allocations = self.instance.allocations()?;
+        let document = config::load(&source.path, &source.text).map_err(Error::from)?;
+        let (mut model, allocations) = document.resolve(&earlier).map_err(Error::from)?;
+        let (survey, todo) = self.compare(&mut model, Purpose::GoOn)?;
+        let report = Report::from(todo.changes.clone());
+        if options.mode == Mode::DryRun {
+            return Ok(report);
+        }
+        if !todo.steps.is_empty() {
+            let kept = Allocations {
+                last_ids: allocations.last_ids,
+                ..earlier
+            };
+            let kept = serde_json::to_value(&kept).context("failed to note the allocations")?;
+            self.journal.begin(Pending {
+                desired: committed,
+                allocations: Some(kept),
+            })?;
+            if let Err(error) = self.act(&model, &survey, &todo, &mut options.fault) {
+                return Err(self.take_back(error, &mut options.fault));
+            }
+        }
+        self.commit(&source.text, &allocations)?;
+        Ok(report)
+    }
+
+    fn compare(&self, model: &mut Model, purpose: Purpose) -> Result<(Survey, Todo)> {
+        let survey = survey::survey(self.host, self.instance, &self.journal, model, purpose)?;
+        let load = dataplane::wanted_load(&PinDirs::of(self.instance.name()));
+        let todo = steps::todo(self.instance, &self.journal, model, &survey, load)?;
+        Ok((survey, todo))
+    }
+
+    fn act(
+        &mut self,
+        model: &Model,
+        survey: &Survey,
+        todo: &Todo,
+        fault: &mut Fault,
+    ) -> Result<()> {
+        let mut doer = Doer {
+            host: self.host,
+            instance: self.instance,
+            journal: &mut self.journal,
+            model,
+            survey,
+            fault,
+            written: None,
+        };
+        doer.run(todo)?;
+        Ok(fault.before("commit")?)
+    }
+
+    /// The document last: until it is there, a kill leads back.
+    fn commit(&mut self, text: &str, allocations: &Allocations) -> Result<()> {
+        self.instance.write_allocations(self.lock, allocations)?;
+        self.instance.write_desired(self.lock, text)?;
+        Ok(self.journal.finish()?)
+    }
+
+    fn take_back(&mut self, error: anyhow::Error, fault: &mut Fault) -> anyhow::Error {
+        match self.recover(fault) {
+            Ok(()) => error.context("the change was taken back, the host is as it was before"),
+            Err(other) => error.context(format!(
+                "the change could not be taken back completely ({other:#}); the next command will \
+                 try again"
+            )),
+        }
+    }
+
+    /// Brings the host back to the state that the journal says is to go back to, if there is one.
+    fn recover(&mut self, fault: &mut Fault) -> Result<()> {
+        let Some(pending) = self.journal.pending().cloned() else {
+            return Ok(());
+        };
+        tracing::info!(
+            instance = self.instance.name(),
+            "taking back a change that was cut short"
+        );
+        match &pending.desired {
+            Some(text) => self.go_back_to(text, pending.allocations, fault),
+            None => self.go_back_to_nothing(),
+        }
+    }
+
+    fn go_back_to(
+        &mut self,
+        text: &str,
+        allocations: Option<serde_json::Value>,
+        fault: &mut Fault,
+    ) -> Result<()> {
+        let allocations: Allocations = match allocations {
+            Some(value) => serde_json::from_value(value).context("failed to read the journal")?,
+            None => Allocations::default(),
+        };
+        let document = config::load("desired.toml", text).map_err(Error::from)?;
+        let (mut model, _) = document.resolve(&allocations).map_err(Error::from)?;
+        let (survey, todo) = self.compare(&mut model, Purpose::GoBack)?;
+        self.act(&model, &survey, &todo, fault)?;
+        self.commit(text, &allocations)
+    }
+
+    fn go_back_to_nothing(&mut self) -> Result<()> {
+        let failures = undo::undo_all(self.host, self.journal.changes());
+        if let Some(failure) = failures.into_iter().next() {
+            return Err(failure.error.into());
+        }
+        self.instance.remove_desired(self.lock)?;
+        Ok(self.journal.discard()?)
+    }
+}
+
+/// Removes what the journal says this instance made; nothing left is fine.
+///
+/// Goes on after failures: what could not be removed stays in the journal for the next purge.
+///
+/// # Errors
+///
+/// Everything that could not be removed.
+pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
+    if !instance.exists() && !PinDirs::of(instance.name()).exist() {
+        return Ok(Report::default());
+    }
+    let lock = instance.lock()?;
+    let mut journal = Journal::open(instance, &lock, host.netns().id())?;
+    // Pins outlive a lost journal.
+    let pins = crate::state::Change::Pins {
+        instance: instance.name().to_owned(),
+    };
+    let mut changes = journal.changes().to_vec();
+    if !changes.iter().any(|change| change.is_about_same(&pins))
+        && PinDirs::of(instance.name()).exist()
+    {
+        changes.push(pins);
+    }
+    let failures = undo::undo_all(host, &changes);
+    let is_left = |change: &crate::state::Change| {
+        failures
+            .iter()
+            .any(|failure| failure.change.is_about_same(change))
+    };
+    changes.retain(|change| !is_left(change));
+    let report = Report::from(
+        changes
+            .iter()
+            .filter_map(words::removal)
+            .collect::<Vec<_>>(),
+    );
+    if failures.is_empty() {
+        instance.remove(lock)?;
+        return Ok(report);
+    }
+    journal.forget(&changes)?;
+    let words: Vec<String> = failures
+        .iter()
+        .map(|failure| failure.error.to_string())
+        .collect();
+    Err(Error::host(format!("purge left something behind: {}", words.join("; "))).into())
+}

@@ -1,0 +1,74 @@
+//! What an apply or a purge changed, in words for people and scripts.
+
+use serde::Serialize;
+
+/// What happens to a thing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It comes.
+    Add,
+    /// It stays and becomes another.
+    Change,
+    /// It goes.
+    Remove,
+}
+
+impl Action {
+    /// `add`, `change` or `remove`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Change => "change",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// One change.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Change {
+    /// What happens.
+    pub action: Action,
+    /// What kind of thing: `network`, `container`, `port`, `service`, `uplink`, `sysctl`, …
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// More about it; may be empty.
+    pub detail: String,
+}
+
+impl Change {
+    /// A change of the thing `name`.
+    pub fn new(
+        action: Action,
+        kind: &'static str,
+        name: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            action,
+            kind,
+            name: name.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Everything that changed; what another process did comes over its control socket.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Report {
+    /// Whether anything did.
+    pub changed: bool,
+    /// In the order in which it was done.
+    pub changes: Vec<Change>,
+}
+
+impl From<Vec<Change>> for Report {
+    fn from(changes: Vec<Change>) -> Self {
+        Self {
+            changed: !changes.is_empty(),
+            changes,
+        }
+    }
+}

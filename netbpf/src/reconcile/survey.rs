@@ -1,0 +1,525 @@
+//! Looks at everything that a change could touch, and says whether the host allows it.
+//!
+//! Reads only. What it finds wrong is found before the first step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+};
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use netbpf_common::config::GlobalConfig;
+
+use crate::{
+    dataplane::{
+        self,
+        attach::{self, PinnedHook, Place},
+        maps::{Contents, Maps, Sizes},
+    },
+    error::Error,
+    host::{
+        Host, Netns, Observed, Rtnl,
+        address::Address,
+        bpffs::PinDirs,
+        link::{BridgeFound, Link, Mark},
+        route::Route,
+    },
+    model::Model,
+    naming,
+    plan::{self, Facts},
+    state::{Change as Noted, Instance, Journal},
+};
+
+const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// What stands under the name of a wanted bridge.
+#[derive(Clone, Debug)]
+pub enum BridgeSeen {
+    /// Nothing.
+    Missing,
+    /// Ours, as it was made.
+    Ours(Link),
+    /// Ours, made for a network that had another name: it gives way.
+    Outdated,
+    /// Somebody else's, with no ports but ours.
+    Adoptable(Link),
+}
+
+/// What is there of a wanted container.
+#[derive(Debug, Default)]
+pub struct ContainerSeen {
+    /// Its namespace.
+    pub netns: Option<Netns>,
+    /// The host's side of its veth pair, also one that leads elsewhere.
+    pub veth: Option<Link>,
+    /// The container's side, when it is the other end of `veth`.
+    pub inside: Option<Inside>,
+    /// Another veth of ours that has the container's interface, and gives way.
+    pub squatter: Option<Link>,
+    /// Whether its own loopback interface is up.
+    pub is_loopback_up: bool,
+}
+
+/// The container's side of a veth pair.
+#[derive(Debug)]
+pub struct Inside {
+    /// The link.
+    pub link: Link,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+    /// The default routes by it.
+    pub default_routes: Vec<Route>,
+}
+
+/// Everything that was seen, and what the model makes of it.
+#[derive(Debug)]
+pub struct Survey {
+    /// The host's namespace.
+    pub observed: Observed,
+    /// What the plan was made from.
+    pub facts: Facts,
+    /// What must be there.
+    pub links: plan::Links,
+    /// What stands under the name of each wanted bridge, in the plan's order.
+    pub bridges: Vec<BridgeSeen>,
+    /// What is there of each wanted container, in the plan's order.
+    pub containers: Vec<ContainerSeen>,
+    /// The values of the plan's sysctls; none where the interface is still to be made.
+    pub sysctls: Vec<Option<String>>,
+    /// The hooks of wanted interfaces that are in place.
+    pub hooked: Vec<Place>,
+    /// The pinned links, wanted or not.
+    pub pinned: Vec<PinnedHook>,
+    /// What the maps hold; empty when nothing is loaded.
+    pub contents: Contents,
+    /// What the programs read as their config; none when nothing is loaded.
+    pub config: Option<GlobalConfig>,
+}
+
+/// Why the host is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// To go on to a state that somebody asked for: the host must allow all of it.
+    GoOn,
+    /// To go back to a state that once was: what the host no longer has is left out.
+    GoBack,
+}
+
+/// Looks at the host and validates the change to `model` against it.
+///
+/// # Errors
+///
+/// Whatever on the host doesn't allow the change; nothing was touched.
+pub fn survey(
+    host: &Host,
+    instance: &Instance,
+    journal: &Journal,
+    model: &mut Model,
+    purpose: Purpose,
+) -> Result<Survey> {
+    let pins = PinDirs::of(instance.name());
+    dataplane::check(&pins, Sizes::of(model.conntrack.max_entries))?;
+    let observed = host.rtnl().observe()?;
+    let facts = facts(host, journal, &observed)?;
+    if purpose == Purpose::GoBack
+        && let Some(uplinks) = &mut model.host.uplinks
+    {
+        uplinks.retain(|name| observed.links.iter().any(|link| link.name == *name));
+    }
+    let mut survey = Survey {
+        links: plan::links(instance.name(), model, &facts)?,
+        observed,
+        facts,
+        bridges: Vec::new(),
+        containers: Vec::new(),
+        sysctls: Vec::new(),
+        hooked: Vec::new(),
+        pinned: attach::pinned(&pins)?,
+        contents: Contents::default(),
+        config: None,
+    };
+    for bridge in &survey.links.bridges {
+        let seen = bridge_seen(host, instance, bridge)
+            .with_context(|| format!("network {:?}", bridge.network))?;
+        survey.bridges.push(seen);
+    }
+    adopt_macs(&mut survey);
+    if purpose == Purpose::GoOn {
+        check_subnets(model, journal, &survey)?;
+    }
+    for container in &survey.links.containers {
+        let seen = container_seen(host, &survey.observed, container)
+            .with_context(|| format!("container {:?}", container.name))?;
+        survey.containers.push(seen);
+    }
+    check_holders(instance, journal, &survey)?;
+    for (sysctl, _) in &survey.links.sysctls {
+        survey.sysctls.push(sysctl.read()?);
+    }
+    survey.hooked = hooked(&pins, &survey)?;
+    if dataplane::is_loaded(&pins) {
+        let maps = Maps::open(&pins.maps)?;
+        survey.contents = maps.read()?;
+        survey.config = Some(maps.config()?);
+    }
+    survey
+        .contents
+        .check_room(&survey.expected_contents(model)?)?;
+    Ok(survey)
+}
+
+/// What the plan needs to know of the host. Addresses that this instance gave are left out: the
+/// plan itself says which there are to be.
+pub fn facts(host: &Host, journal: &Journal, observed: &Observed) -> Result<Facts> {
+    let names: BTreeMap<u32, &str> = observed
+        .links
+        .iter()
+        .map(|link| (link.index, link.name.as_str()))
+        .collect();
+    let given: BTreeSet<(&str, IpAddr)> = journal
+        .changes()
+        .iter()
+        .filter_map(|change| match change {
+            Noted::Address { interface, net } => Some((interface.as_str(), net.addr())),
+            _ => None,
+        })
+        .collect();
+    let is_given = |address: &Address| {
+        names
+            .get(&address.index)
+            .is_some_and(|name| given.contains(&(name, address.addr())))
+    };
+    let routers = host.rtnl().links_with_advertised_default()?;
+    Ok(Facts {
+        links: observed.links.clone(),
+        addresses: observed
+            .addresses
+            .iter()
+            .filter(|it| !is_given(it))
+            .copied()
+            .collect(),
+        adopted: journal
+            .changes()
+            .iter()
+            .filter_map(|change| match change {
+                Noted::AdoptedBridge(bridge) => Some((bridge.name.clone(), bridge.mac)),
+                _ => None,
+            })
+            .collect(),
+        reserved_ports: reserved_ports()?,
+        advertised_routers: routers
+            .iter()
+            .filter_map(|index| names.get(index).map(|name| (*name).to_owned()))
+            .collect(),
+    })
+}
+
+/// The administrator's reserved ports, as ranges.
+fn reserved_ports() -> Result<Vec<(u16, u16)>> {
+    let text = fs::read_to_string(RESERVED_PORTS)
+        .with_context(|| format!("failed to read {RESERVED_PORTS}"))?;
+    Ok(parse_reserved_ports(&text))
+}
+
+/// Reads `8080,9148-9150`; what is no port is left out.
+fn parse_reserved_ports(text: &str) -> Vec<(u16, u16)> {
+    text.trim()
+        .split(',')
+        .filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some((first.parse().ok()?, last.parse().ok()?))
+        })
+        .collect()
+}
+
+fn bridge_seen(host: &Host, instance: &Instance, bridge: &plan::Bridge) -> Result<BridgeSeen> {
+    let prefix = plan::alias_prefix(instance.name());
+    // An adopted bridge has another MAC than the one that marks ours.
+    let mac = naming::bridge_mac(instance.name(), &bridge.network);
+    let mark = Mark {
+        alias: &bridge.alias,
+        mac,
+    };
+    Ok(
+        match host.rtnl().find_bridge(&mark, &bridge.name, &prefix)? {
+            BridgeFound::Missing => BridgeSeen::Missing,
+            BridgeFound::Ours(link) => BridgeSeen::Ours(link),
+            BridgeFound::Adoptable(link) => match link.alias.as_deref() {
+                Some(alias) if alias.starts_with(&prefix) => BridgeSeen::Outdated,
+                Some(alias) if alias.starts_with("netbpf:") => {
+                    return Err(Error::host(format!(
+                        "bridge {} belongs to another instance ({alias})",
+                        bridge.name
+                    ))
+                    .into());
+                }
+                _ => BridgeSeen::Adoptable(link),
+            },
+        },
+    )
+}
+
+/// The hooks of wanted interfaces that are in place.
+fn hooked(pins: &PinDirs, survey: &Survey) -> Result<Vec<Place>> {
+    let mut hooked = Vec::new();
+    for place in survey.links.places() {
+        let Some(link) = survey
+            .observed
+            .links
+            .iter()
+            .find(|link| link.name == place.interface)
+        else {
+            continue;
+        };
+        if place.is_hooked(pins, link.index)? {
+            hooked.push(place);
+        }
+    }
+    Ok(hooked)
+}
+
+/// A bridge of somebody else's keeps its MAC.
+fn adopt_macs(survey: &mut Survey) {
+    for (bridge, seen) in survey.links.bridges.iter_mut().zip(&survey.bridges) {
+        if let BridgeSeen::Adoptable(link) = seen {
+            let own = survey.facts.adopted.get(&bridge.name).copied().or(link.mac);
+            bridge.mac = own.unwrap_or(bridge.mac);
+        }
+    }
+}
+
+/// A subnet must not overlap what the host reaches by interfaces that are not ours.
+fn check_subnets(model: &Model, journal: &Journal, survey: &Survey) -> Result<()> {
+    let is_own = |name: &str| {
+        survey
+            .links
+            .bridges
+            .iter()
+            .any(|bridge| bridge.name == name)
+            || journal.changes().iter().any(|change| match change {
+                Noted::Bridge { name: own, .. } => own == name,
+                Noted::AdoptedBridge(bridge) => bridge.name == name,
+                _ => false,
+            })
+    };
+    let foreign: BTreeMap<u32, &str> = survey
+        .observed
+        .links
+        .iter()
+        .filter(|link| !is_own(&link.name))
+        .map(|link| (link.index, link.name.as_str()))
+        .collect();
+    for network in &model.networks {
+        for subnet in &network.subnets {
+            if let Some(what) = overlap(subnet, survey, &foreign) {
+                let name = &network.name;
+                let message = format!("network {name:?}: subnet {subnet} overlaps {what}");
+                return Err(Error::host(message).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn overlap(subnet: &IpNet, survey: &Survey, foreign: &BTreeMap<u32, &str>) -> Option<String> {
+    let address = survey.facts.addresses.iter().find_map(|address| {
+        let name = foreign.get(&address.index)?;
+        overlaps(subnet, &address.net).then(|| format!("address {} of {name}", address.net))
+    });
+    address.or_else(|| {
+        survey.observed.routes.iter().find_map(|route| {
+            let name = route.links.iter().find_map(|index| foreign.get(index))?;
+            let destination = &route.destination;
+            (!route.is_default() && overlaps(subnet, destination))
+                .then(|| format!("the route to {destination} by {name}"))
+        })
+    })
+}
+
+fn overlaps(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(&other.network()) || other.contains(&one.network())
+}
+
+fn container_seen(
+    host: &Host,
+    observed: &Observed,
+    container: &plan::Container,
+) -> Result<ContainerSeen> {
+    let veth = observed
+        .links
+        .iter()
+        .find(|link| link.name == container.veth)
+        .cloned();
+    if let Some(link) = &veth
+        && !is_marked(link, container)
+    {
+        return Err(Error::host(format!("{} exists and is not ours", link.name)).into());
+    }
+    if Netns::open(&container.netns)?.is_none() {
+        return Ok(ContainerSeen {
+            veth,
+            ..ContainerSeen::default()
+        });
+    }
+    let netns = host.container(&container.netns)?;
+    let rtnl = Rtnl::open(&netns)?;
+    let links = rtnl.links()?;
+    let is_loopback_up = links.iter().any(|link| link.loopback && link.up);
+    let mut seen = ContainerSeen {
+        veth,
+        is_loopback_up,
+        ..ContainerSeen::default()
+    };
+    if let Some(link) = links
+        .into_iter()
+        .find(|link| link.name == container.interface)
+    {
+        if is_pair(seen.veth.as_ref(), &link) {
+            seen.inside = Some(inside(&rtnl, link)?);
+        } else {
+            seen.squatter = Some(own_peer(&link, observed, container)?);
+        }
+    }
+    seen.netns = Some(netns);
+    Ok(seen)
+}
+
+fn is_marked(link: &Link, container: &plan::Container) -> bool {
+    match &link.alias {
+        Some(alias) => *alias == container.alias,
+        None => link.mac == Some(container.veth_mac),
+    }
+}
+
+/// Whether two links in two namespaces are the ends of one pair: each knows the other's number.
+fn is_pair(veth: Option<&Link>, inside: &Link) -> bool {
+    veth.is_some_and(|veth| {
+        veth.peer == Some(inside.index)
+            && inside.peer == Some(veth.index)
+            && veth.peer_netns.is_some()
+    })
+}
+
+/// The veth of ours that has `inside` as its other end.
+///
+/// # Errors
+///
+/// When there is none: the interface is somebody else's.
+fn own_peer(inside: &Link, observed: &Observed, container: &plan::Container) -> Result<Link> {
+    let prefix = container
+        .alias
+        .strip_suffix(&format!("container:{}", container.name));
+    let is_own = |link: &&Link| {
+        is_pair(Some(link), inside)
+            && link
+                .alias
+                .as_deref()
+                .zip(prefix)
+                .is_some_and(|(alias, own)| alias.starts_with(own))
+    };
+    observed.links.iter().find(is_own).cloned().ok_or_else(|| {
+        let netns = container.netns.display();
+        Error::host(format!(
+            "interface {} already exists in {netns} and is not ours",
+            inside.name
+        ))
+        .into()
+    })
+}
+
+pub fn inside(rtnl: &Rtnl, link: Link) -> Result<Inside> {
+    let index = link.index;
+    let addresses = rtnl
+        .addresses()?
+        .into_iter()
+        .filter(|it| it.index == index)
+        .collect();
+    let default_routes = rtnl
+        .routes()?
+        .into_iter()
+        .filter(|route| route.is_default() && route.links.contains(&index))
+        .collect();
+    Ok(Inside {
+        link,
+        addresses,
+        default_routes,
+    })
+}
+
+fn check_holders(instance: &Instance, journal: &Journal, survey: &Survey) -> Result<()> {
+    let wanted: Vec<_> = survey
+        .links
+        .containers
+        .iter()
+        .zip(&survey.containers)
+        .filter_map(|(container, seen)| {
+            let id = seen.netns.as_ref()?.id();
+            Some((container.name.as_str(), container.netns.as_path(), id))
+        })
+        .collect();
+    Ok(journal.check_containers(instance, &wanted)?)
+}
+
+impl Survey {
+    /// What the maps will hold, as far as it can be told before every link exists: one that is
+    /// still to be made counts under a number that no interface has.
+    pub fn expected_contents(&self, model: &Model) -> Result<Contents> {
+        let mut facts = self.facts.clone();
+        let missing = self
+            .links
+            .roles()
+            .filter(|(name, _)| !facts.links.iter().any(|link| link.name == **name))
+            .map(|(name, _)| name.to_owned())
+            .collect::<Vec<_>>();
+        for (place, name) in missing.into_iter().enumerate() {
+            facts
+                .links
+                .push(placeholder(name, u32::MAX - u32::try_from(place)?));
+        }
+        Ok(plan::contents(model, &self.links, &facts)?)
+    }
+}
+
+fn placeholder(name: String, index: u32) -> Link {
+    Link {
+        index,
+        name,
+        kind: None,
+        mac: None,
+        mtu: 0,
+        master: None,
+        up: false,
+        running: false,
+        loopback: false,
+        alias: None,
+        arp_type: 1,
+        peer: None,
+        peer_netns: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_ports_are_single_or_ranges() {
+        assert_eq!(
+            parse_reserved_ports("8080,9148-9150\n"),
+            [(8080, 8080), (9148, 9150)]
+        );
+        assert_eq!(parse_reserved_ports("\n"), []);
+    }
+
+    #[test]
+    fn subnets_overlap_when_one_holds_the_other() -> Result<()> {
+        let wide: IpNet = "172.16.0.0/12".parse()?;
+        let narrow: IpNet = "172.28.0.1/24".parse()?;
+        let other: IpNet = "10.0.0.0/8".parse()?;
+        assert!(overlaps(&wide, &narrow) && overlaps(&narrow, &wide));
+        assert!(!overlaps(&wide, &other));
+        Ok(())
+    }
+}
