@@ -6,6 +6,8 @@
 
 pub mod matrix;
 pub mod netns;
+pub mod packet;
 pub mod product;
+pub mod prog_run;
 pub mod sockets;
 pub mod topology;

@@ -1,0 +1,635 @@
+//! Packet words: frames as values, built and judged by etherparse and by nothing of ours.
+//!
+//! A frame's bytes follow from its value, checksums included, so that comparing bytes compares the
+//! whole packet, and every checksum in it is made from scratch.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, IpNumber, NetSlice, PacketBuilder,
+    PacketBuilderStep, SlicedPacket, TransportSlice,
+};
+
+/// A MAC address.
+pub type Mac = [u8; 6];
+
+/// The TTL or hop limit that frames are born with.
+pub const TTL: u8 = 64;
+
+/// An Ethernet frame with an IP packet in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Frame {
+    /// Destination MAC.
+    pub dst_mac: Mac,
+    /// Source MAC.
+    pub src_mac: Mac,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address; of the same family.
+    pub dst: IpAddr,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// What the packet carries.
+    pub body: Body,
+    /// What follows the transport header.
+    pub payload: Vec<u8>,
+}
+
+/// The transport header of a frame.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Body {
+    /// A TCP segment.
+    Tcp {
+        /// Source port.
+        src_port: u16,
+        /// Destination port.
+        dst_port: u16,
+        /// Its flags.
+        flags: Flags,
+        /// Sequence number.
+        seq: u32,
+        /// Acknowledgement number.
+        ack: u32,
+    },
+    /// A UDP datagram.
+    Udp {
+        /// Source port.
+        src_port: u16,
+        /// Destination port.
+        dst_port: u16,
+        /// Its checksum.
+        checksum: UdpChecksum,
+    },
+    /// An ICMP echo of the packet's family.
+    Echo {
+        /// Request or reply.
+        kind: EchoKind,
+        /// Identifier.
+        id: u16,
+        /// Sequence number.
+        seq: u16,
+    },
+    /// Another ICMP message of the packet's family.
+    Icmp {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// Bytes five to eight of the header.
+        rest: [u8; 4],
+    },
+    /// Another protocol, without a header that anybody here knows.
+    Other {
+        /// Its number.
+        protocol: u8,
+    },
+}
+
+/// Whether a UDP datagram has a checksum.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UdpChecksum {
+    /// The right one.
+    Right,
+    /// Zero: the sender made none.
+    Zero,
+}
+
+/// Which echo message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EchoKind {
+    /// The question.
+    Request,
+    /// The answer.
+    Reply,
+}
+
+/// The flags of a TCP segment that tell its place in a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flags {
+    /// SYN.
+    Syn,
+    /// SYN and ACK.
+    SynAck,
+    /// ACK.
+    Ack,
+    /// PSH and ACK.
+    PshAck,
+    /// FIN and ACK.
+    FinAck,
+    /// RST.
+    Rst,
+}
+
+impl Frame {
+    fn new(src: IpAddr, dst: IpAddr, body: Body, payload: &[u8]) -> Self {
+        Self {
+            dst_mac: [0; 6],
+            src_mac: [0; 6],
+            src,
+            dst,
+            ttl: TTL,
+            body,
+            payload: payload.to_vec(),
+        }
+    }
+
+    /// A TCP segment.
+    pub fn tcp(src: SocketAddr, dst: SocketAddr, flags: Flags) -> Self {
+        let (src_port, dst_port) = (src.port(), dst.port());
+        let body = Body::Tcp {
+            src_port,
+            dst_port,
+            flags,
+            seq: 1000,
+            ack: 2000,
+        };
+        Self::new(src.ip(), dst.ip(), body, &[])
+    }
+
+    /// A UDP datagram.
+    pub fn udp(src: SocketAddr, dst: SocketAddr) -> Self {
+        let (src_port, dst_port) = (src.port(), dst.port());
+        let body = Body::Udp {
+            src_port,
+            dst_port,
+            checksum: UdpChecksum::Right,
+        };
+        Self::new(src.ip(), dst.ip(), body, b"datagram")
+    }
+
+    /// An echo.
+    pub fn echo(src: IpAddr, dst: IpAddr, kind: EchoKind, id: u16) -> Self {
+        Self::new(src, dst, Body::Echo { kind, id, seq: 1 }, b"echo")
+    }
+
+    /// Another ICMP message.
+    pub fn icmp(src: IpAddr, dst: IpAddr, kind: u8, rest: [u8; 4], payload: &[u8]) -> Self {
+        Self::new(
+            src,
+            dst,
+            Body::Icmp {
+                kind,
+                code: 0,
+                rest,
+            },
+            payload,
+        )
+    }
+
+    /// A packet of a protocol that has no ports.
+    pub fn other(src: IpAddr, dst: IpAddr, protocol: u8) -> Self {
+        Self::new(src, dst, Body::Other { protocol }, b"something else")
+    }
+
+    /// The same frame between these MACs.
+    #[must_use]
+    pub fn macs(mut self, src_mac: Mac, dst_mac: Mac) -> Self {
+        self.src_mac = src_mac;
+        self.dst_mac = dst_mac;
+        self
+    }
+
+    /// The same frame with this payload.
+    #[must_use]
+    pub fn with_payload(mut self, payload: &[u8]) -> Self {
+        self.payload = payload.to_vec();
+        self
+    }
+
+    /// The same frame with this TTL or hop limit.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// The same frame after one hop.
+    #[must_use]
+    pub fn routed(mut self) -> Self {
+        self.ttl -= 1;
+        self
+    }
+
+    /// The same frame from another address and port, or with another echo identifier.
+    #[must_use]
+    pub fn from(mut self, src: SocketAddr) -> Self {
+        self.src = src.ip();
+        match &mut self.body {
+            Body::Tcp { src_port, .. } | Body::Udp { src_port, .. } => *src_port = src.port(),
+            Body::Echo { id, .. } => *id = src.port(),
+            Body::Icmp { .. } | Body::Other { .. } => {}
+        }
+        self
+    }
+
+    /// The same frame to another address and port, or with another echo identifier.
+    #[must_use]
+    pub fn to(mut self, dst: SocketAddr) -> Self {
+        self.dst = dst.ip();
+        match &mut self.body {
+            Body::Tcp { dst_port, .. } | Body::Udp { dst_port, .. } => *dst_port = dst.port(),
+            Body::Echo { id, .. } => *id = dst.port(),
+            Body::Icmp { .. } | Body::Other { .. } => {}
+        }
+        self
+    }
+
+    /// The same datagram without a checksum.
+    ///
+    /// # Panics
+    ///
+    /// When it is no datagram.
+    #[must_use]
+    pub fn without_checksum(mut self) -> Self {
+        let Body::Udp { checksum, .. } = &mut self.body else {
+            panic!("{self:?} is not UDP")
+        };
+        *checksum = UdpChecksum::Zero;
+        self
+    }
+
+    /// The answer to this frame: addresses, ports and MACs change places, and a request becomes a
+    /// reply. A segment that answers has these flags.
+    #[must_use]
+    pub fn reply(&self, flags: Flags) -> Self {
+        let body = match self.body {
+            Body::Tcp {
+                src_port,
+                dst_port,
+                seq,
+                ack,
+                ..
+            } => Body::Tcp {
+                src_port: dst_port,
+                dst_port: src_port,
+                flags,
+                seq: ack,
+                ack: seq.wrapping_add(1),
+            },
+            Body::Udp {
+                src_port,
+                dst_port,
+                checksum,
+            } => Body::Udp {
+                src_port: dst_port,
+                dst_port: src_port,
+                checksum,
+            },
+            Body::Echo { id, seq, .. } => Body::Echo {
+                kind: EchoKind::Reply,
+                id,
+                seq,
+            },
+            ref other => other.clone(),
+        };
+        Self {
+            dst_mac: self.src_mac,
+            src_mac: self.dst_mac,
+            src: self.dst,
+            dst: self.src,
+            ttl: TTL,
+            body,
+            payload: self.payload.clone(),
+        }
+    }
+
+    /// The next segment of the same direction.
+    ///
+    /// # Panics
+    ///
+    /// When it is no segment.
+    #[must_use]
+    pub fn next(&self, next_flags: Flags, payload: &[u8]) -> Self {
+        let mut frame = self.clone().with_payload(payload);
+        let Body::Tcp { flags, seq, .. } = &mut frame.body else {
+            panic!("{self:?} is not TCP")
+        };
+        *flags = next_flags;
+        *seq = seq.wrapping_add(1);
+        frame
+    }
+
+    /// The source port or echo identifier.
+    pub const fn src_port(&self) -> u16 {
+        match self.body {
+            Body::Tcp { src_port, .. } | Body::Udp { src_port, .. } => src_port,
+            Body::Echo { id, .. } => id,
+            Body::Icmp { .. } | Body::Other { .. } => 0,
+        }
+    }
+
+    /// The source address and port.
+    pub const fn source(&self) -> SocketAddr {
+        SocketAddr::new(self.src, self.src_port())
+    }
+
+    /// The bytes as they stand on the wire.
+    ///
+    /// # Panics
+    ///
+    /// When the addresses are of two families.
+    pub fn bytes(&self) -> Vec<u8> {
+        let ethernet = PacketBuilder::ethernet2(self.src_mac, self.dst_mac);
+        let step = match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                ethernet.ipv4(src.octets(), dst.octets(), self.ttl)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                ethernet.ipv6(src.octets(), dst.octets(), self.ttl)
+            }
+            _ => panic!("{} and {} are of two families", self.src, self.dst),
+        };
+        let mut bytes = self.transport(step);
+        if let Body::Udp {
+            checksum: UdpChecksum::Zero,
+            ..
+        } = self.body
+        {
+            let at = 14 + self.ip_header_len() + 6;
+            bytes[at..at + 2].fill(0);
+        }
+        bytes
+    }
+
+    /// How long the IP header is.
+    pub const fn ip_header_len(&self) -> usize {
+        if self.src.is_ipv4() { 20 } else { 40 }
+    }
+
+    fn transport(&self, step: PacketBuilderStep<etherparse::IpHeaders>) -> Vec<u8> {
+        let v4 = self.src.is_ipv4();
+        let mut bytes = Vec::new();
+        let written = match self.body {
+            Body::Tcp {
+                src_port,
+                dst_port,
+                flags,
+                seq,
+                ack,
+            } => {
+                let tcp = step.tcp(src_port, dst_port, seq, 64240);
+                let tcp = match flags {
+                    Flags::Syn => tcp.syn(),
+                    Flags::SynAck => tcp.syn().ack(ack),
+                    Flags::Ack => tcp.ack(ack),
+                    Flags::PshAck => tcp.psh().ack(ack),
+                    Flags::FinAck => tcp.fin().ack(ack),
+                    Flags::Rst => tcp.rst(),
+                };
+                tcp.write(&mut bytes, &self.payload)
+            }
+            Body::Udp {
+                src_port, dst_port, ..
+            } => step
+                .udp(src_port, dst_port)
+                .write(&mut bytes, &self.payload),
+            Body::Echo { kind, id, seq } => match (v4, kind) {
+                (true, EchoKind::Request) => step
+                    .icmpv4_echo_request(id, seq)
+                    .write(&mut bytes, &self.payload),
+                (true, EchoKind::Reply) => step
+                    .icmpv4_echo_reply(id, seq)
+                    .write(&mut bytes, &self.payload),
+                (false, EchoKind::Request) => step
+                    .icmpv6_echo_request(id, seq)
+                    .write(&mut bytes, &self.payload),
+                (false, EchoKind::Reply) => step
+                    .icmpv6_echo_reply(id, seq)
+                    .write(&mut bytes, &self.payload),
+            },
+            Body::Icmp { kind, code, rest } if v4 => step
+                .icmpv4_raw(kind, code, rest)
+                .write(&mut bytes, &self.payload),
+            Body::Icmp { kind, code, rest } => step
+                .icmpv6_raw(kind, code, rest)
+                .write(&mut bytes, &self.payload),
+            Body::Other { protocol } => step.write(&mut bytes, IpNumber(protocol), &self.payload),
+        };
+        written.expect("a packet is written to memory");
+        bytes
+    }
+}
+
+/// An ARP packet for IPv4 over Ethernet.
+#[derive(Clone, Copy, Debug)]
+pub struct Arp {
+    /// Who sends the frame.
+    pub src_mac: Mac,
+    /// Who gets it.
+    pub dst_mac: Mac,
+    /// Request or reply.
+    pub operation: ArpOperation,
+    /// The sender in the packet.
+    pub sender: (Mac, [u8; 4]),
+    /// The target in the packet.
+    pub target: (Mac, [u8; 4]),
+}
+
+impl Arp {
+    /// The bytes as they stand on the wire.
+    ///
+    /// # Panics
+    ///
+    /// Never: the addresses have the lengths that they must have.
+    pub fn bytes(&self) -> Vec<u8> {
+        let packet = ArpPacket::new(
+            ArpHardwareId::ETHERNET,
+            EtherType::IPV4,
+            self.operation,
+            &self.sender.0,
+            &self.sender.1,
+            &self.target.0,
+            &self.target.1,
+        )
+        .expect("the lengths fit");
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2(self.src_mac, self.dst_mac)
+            .arp(packet)
+            .write(&mut bytes)
+            .expect("a packet is written to memory");
+        bytes
+    }
+}
+
+/// One piece of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    /// The datagram's identification.
+    pub id: u16,
+    /// Where the piece starts in the datagram, in bytes; a multiple of eight.
+    pub offset: u16,
+    /// How many bytes it has; a multiple of eight unless it is the last one.
+    pub len: u16,
+}
+
+/// A piece of a frame's datagram, as a fragment of its own.
+///
+/// # Panics
+///
+/// When the piece lies outside of the datagram.
+pub fn fragment(frame: &Frame, piece: Piece) -> Vec<u8> {
+    let whole = frame.bytes();
+    let start = 14 + frame.ip_header_len();
+    let (from, to) = (
+        usize::from(piece.offset),
+        usize::from(piece.offset + piece.len),
+    );
+    let part = &whole[start + from..start + to];
+    let is_last = start + to == whole.len();
+    match frame.src {
+        IpAddr::V4(_) => {
+            let mut bytes = [&whole[..start], part].concat();
+            let more = if is_last { 0 } else { 0x2000 };
+            bytes[16..18].copy_from_slice(&((part.len() + 20) as u16).to_be_bytes());
+            bytes[18..20].copy_from_slice(&piece.id.to_be_bytes());
+            bytes[20..22].copy_from_slice(&(more | (piece.offset / 8)).to_be_bytes());
+            set_ipv4_checksum(&mut bytes);
+            bytes
+        }
+        IpAddr::V6(_) => {
+            let more = u16::from(!is_last);
+            let mut header = vec![whole[14 + 6], 0];
+            header.extend((piece.offset | more).to_be_bytes());
+            header.extend(u32::from(piece.id).to_be_bytes());
+            let mut bytes = [&whole[..start], &header[..], part].concat();
+            bytes[14 + 6] = 44;
+            bytes[18..20].copy_from_slice(&((part.len() + 8) as u16).to_be_bytes());
+            bytes
+        }
+    }
+}
+
+/// Makes the checksum of an IPv4 header without options right.
+pub fn set_ipv4_checksum(bytes: &mut [u8]) {
+    bytes[24..26].fill(0);
+    let sum: u32 = bytes[14..34]
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    bytes[24..26].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// What is wrong with the checksums of a frame, made anew by etherparse; `None`: nothing.
+pub fn fault(bytes: &[u8]) -> Option<String> {
+    let packet = match SlicedPacket::from_ethernet(bytes) {
+        Ok(packet) => packet,
+        Err(error) => return Some(error.to_string()),
+    };
+    if let Some(NetSlice::Ipv4(ip)) = &packet.net {
+        let header = ip.header().to_header();
+        if header.calc_header_checksum() != header.header_checksum {
+            return Some("IPv4 header checksum".to_owned());
+        }
+    }
+    let (stored, right) = match (&packet.transport, &packet.net) {
+        (Some(TransportSlice::Tcp(tcp)), Some(NetSlice::Ipv4(ip))) => (
+            tcp.checksum(),
+            tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination())
+                .ok()?,
+        ),
+        (Some(TransportSlice::Tcp(tcp)), Some(NetSlice::Ipv6(ip))) => (
+            tcp.checksum(),
+            tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination())
+                .ok()?,
+        ),
+        (Some(TransportSlice::Udp(udp)), Some(NetSlice::Ipv4(ip))) => {
+            let header = udp.to_header();
+            if header.checksum == 0 {
+                return None;
+            }
+            let right = header
+                .calc_checksum_ipv4_raw(
+                    ip.header().source(),
+                    ip.header().destination(),
+                    udp.payload(),
+                )
+                .ok()?;
+            (header.checksum, right)
+        }
+        (Some(TransportSlice::Udp(udp)), Some(NetSlice::Ipv6(ip))) => {
+            let header = udp.to_header();
+            let right = header
+                .calc_checksum_ipv6_raw(
+                    ip.header().source(),
+                    ip.header().destination(),
+                    udp.payload(),
+                )
+                .ok()?;
+            (header.checksum, right)
+        }
+        (Some(TransportSlice::Icmpv4(icmp)), _) => (
+            icmp.checksum(),
+            icmp.icmp_type().calc_checksum(icmp.payload()),
+        ),
+        (Some(TransportSlice::Icmpv6(icmp)), Some(NetSlice::Ipv6(ip))) => {
+            return (!icmp.is_checksum_valid(ip.header().source(), ip.header().destination()))
+                .then(|| "ICMPv6 checksum".to_owned());
+        }
+        _ => return None,
+    };
+    (stored != right).then(|| format!("transport checksum {stored:#06x}, not {right:#06x}"))
+}
+
+/// A frame for people, when an assertion fails.
+pub fn describe(bytes: &[u8]) -> String {
+    let parsed = match SlicedPacket::from_ethernet(bytes) {
+        Ok(packet) => format!("{:?} {:?} {:?}", packet.link, packet.net, packet.transport),
+        Err(error) => format!("not parsed: {error}"),
+    };
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} bytes: {}\n  {parsed}", bytes.len(), hex.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_kind() -> Vec<Frame> {
+        let pairs = [
+            ("198.51.100.1:1000", "203.0.113.1:2000"),
+            ("[2001:db8::1]:1", "[2001:db8::2]:2"),
+        ];
+        let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        pairs
+            .iter()
+            .map(|(src, dst)| (parse(src), parse(dst)))
+            .flat_map(|(src, dst)| {
+                [
+                    Frame::tcp(src, dst, Flags::SynAck),
+                    Frame::udp(src, dst),
+                    Frame::echo(src.ip(), dst.ip(), EchoKind::Request, 7),
+                    Frame::icmp(src.ip(), dst.ip(), 3, [1, 2, 3, 4], b"odd"),
+                ]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn frames_are_built_without_a_fault() {
+        for frame in every_kind() {
+            assert_eq!(fault(&frame.bytes()), None, "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found() {
+        for frame in every_kind() {
+            let mut bytes = frame.bytes();
+            // The lowest bit of the destination address's last byte.
+            let at = 14 + frame.ip_header_len() - 1;
+            bytes[at] ^= 1;
+            assert!(fault(&bytes).is_some(), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn the_reply_of_a_reply_asks_again() {
+        for frame in every_kind() {
+            let again = frame.reply(Flags::Ack).reply(Flags::SynAck);
+            assert_eq!((again.src, again.dst), (frame.src, frame.dst));
+            assert_eq!(again.src_port(), frame.src_port());
+        }
+    }
+}
