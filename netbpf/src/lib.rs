@@ -13,4 +13,6 @@ pub mod model;
 pub mod naming;
 pub mod plan;
 pub mod reconcile;
+pub mod run;
 pub mod state;
+pub mod status;

@@ -11,7 +11,10 @@ mod words;
 
 use anyhow::{Context as _, Result};
 
-pub use self::report::{Action, Change, Report};
+pub use self::{
+    report::{Action, Change, Report},
+    survey::facts,
+};
 use self::{
     steps::{Doer, Todo},
     survey::{Purpose, Survey},
@@ -36,7 +39,8 @@ pub struct Source {
 }
 
 /// Whether a change is made or only told.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// It is made.
     #[default]
@@ -102,10 +106,7 @@ pub fn apply(
     let lock = instance.lock()?;
     let result = Applying::begin(host, instance, &lock)
         .and_then(|mut applying| applying.run(document, options));
-    if !instance.exists() {
-        // Nothing was ever committed and nothing stands: no trace is left.
-        instance.remove(lock)?;
-    }
+    instance.remove_if_unused(lock)?;
     result
 }
 
@@ -122,7 +123,13 @@ pub fn recover(host: &Host, instance: &Instance) -> Result<()> {
         return Ok(());
     }
     let lock = instance.lock()?;
-    Applying::begin(host, instance, &lock)?.recover(&mut Fault::None)
+    Applying::begin(host, instance, &lock)?.recover(&mut Fault::None)?;
+    Ok(instance.remove_if_unused(lock)?)
+}
+
+fn resolve(source: &Source, earlier: &Allocations) -> Result<(Model, Allocations), Error> {
+    let document = config::load(&source.path, &source.text)?;
+    Ok(document.resolve(earlier)?)
 }
 
 struct Applying<'a> {
@@ -162,8 +169,11 @@ impl<'a> Applying<'a> {
             }
         };
         let earlier: Allocations = self.instance.allocations()?;
-        let document = config::load(&source.path, &source.text).map_err(Error::from)?;
-        let (mut model, allocations) = document.resolve(&earlier).map_err(Error::from)?;
+        let (mut model, allocations) = match document {
+            Some(source) => resolve(source, &earlier)?,
+            // What is wrong with the state is no wrong command line.
+            None => resolve(&source, &earlier).map_err(Error::host)?,
+        };
         let (survey, todo) = self.compare(&mut model, Purpose::GoOn)?;
         let report = Report::from(todo.changes.clone());
         if options.mode == Mode::DryRun {
@@ -256,8 +266,11 @@ impl<'a> Applying<'a> {
             Some(value) => serde_json::from_value(value).context("failed to read the journal")?,
             None => Allocations::default(),
         };
-        let document = config::load("desired.toml", text).map_err(Error::from)?;
-        let (mut model, _) = document.resolve(&allocations).map_err(Error::from)?;
+        let source = Source {
+            path: "desired.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        let (mut model, _) = resolve(&source, &allocations).map_err(Error::host)?;
         let (survey, todo) = self.compare(&mut model, Purpose::GoBack)?;
         self.act(&model, &survey, &todo, fault)?;
         self.commit(text, &allocations)
@@ -268,8 +281,10 @@ impl<'a> Applying<'a> {
         if let Some(failure) = failures.into_iter().next() {
             return Err(failure.error.into());
         }
+        let changes = self.journal.changes().to_vec();
+        self.journal.forget(&changes)?;
         self.instance.remove_desired(self.lock)?;
-        Ok(self.journal.discard()?)
+        Ok(self.journal.finish()?)
     }
 }
 

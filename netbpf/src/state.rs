@@ -591,13 +591,6 @@ impl Journal {
         self.write()
     }
 
-    /// Takes the journal away: there is nothing left to remember.
-    pub fn discard(&mut self) -> Result<()> {
-        self.inventory.pending = None;
-        self.inventory.changes.clear();
-        remove_file(&self.path)
-    }
-
     /// Notes what is about to be made. What is noted already stays as it is: the first old value
     /// of a sysctl is the one to go back to.
     pub fn extend(&mut self, changes: &[Change]) -> Result<()> {

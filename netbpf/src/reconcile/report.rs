@@ -1,9 +1,11 @@
 //! What an apply or a purge changed, in words for people and scripts.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 /// What happens to a thing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It comes.
@@ -26,12 +28,12 @@ impl Action {
 }
 
 /// One change.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Change {
     /// What happens.
     pub action: Action,
     /// What kind of thing: `network`, `container`, `port`, `service`, `uplink`, `sysctl`, …
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Its name.
     pub name: String,
     /// More about it; may be empty.
@@ -48,7 +50,7 @@ impl Change {
     ) -> Self {
         Self {
             action,
-            kind,
+            kind: Cow::Borrowed(kind),
             name: name.into(),
             detail: detail.into(),
         }
@@ -56,7 +58,7 @@ impl Change {
 }
 
 /// Everything that changed; what another process did comes over its control socket.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Report {
     /// Whether anything did.
     pub changed: bool,

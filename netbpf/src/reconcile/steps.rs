@@ -894,7 +894,7 @@ impl Doer<'_> {
     fn written_now(&self) -> Result<Written> {
         let maps = Maps::open(&self.pins().maps)?;
         let observed = self.host.rtnl().observe()?;
-        let facts = survey::facts(self.host, self.journal, &observed)?;
+        let facts = survey::facts(self.host, self.journal.changes(), &observed)?;
         let after = plan::contents(self.model, &self.survey.links, &facts)?;
         let before = maps.read()?;
         before.check_room(&after)?;

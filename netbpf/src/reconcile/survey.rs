@@ -122,7 +122,7 @@ pub fn survey(
     let pins = PinDirs::of(instance.name());
     dataplane::check(&pins, Sizes::of(model.conntrack.max_entries))?;
     let observed = host.rtnl().observe()?;
-    let facts = facts(host, journal, &observed)?;
+    let facts = facts(host, journal.changes(), &observed)?;
     if purpose == Purpose::GoBack
         && let Some(uplinks) = &mut model.host.uplinks
     {
@@ -172,14 +172,13 @@ pub fn survey(
 
 /// What the plan needs to know of the host. Addresses that this instance gave are left out: the
 /// plan itself says which there are to be.
-pub fn facts(host: &Host, journal: &Journal, observed: &Observed) -> Result<Facts> {
+pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts> {
     let names: BTreeMap<u32, &str> = observed
         .links
         .iter()
         .map(|link| (link.index, link.name.as_str()))
         .collect();
-    let given: BTreeSet<(&str, IpAddr)> = journal
-        .changes()
+    let given: BTreeSet<(&str, IpAddr)> = noted
         .iter()
         .filter_map(|change| match change {
             Noted::Address { interface, net } => Some((interface.as_str(), net.addr())),
@@ -200,8 +199,7 @@ pub fn facts(host: &Host, journal: &Journal, observed: &Observed) -> Result<Fact
             .filter(|it| !is_given(it))
             .copied()
             .collect(),
-        adopted: journal
-            .changes()
+        adopted: noted
             .iter()
             .filter_map(|change| match change {
                 Noted::AdoptedBridge(bridge) => Some((bridge.name.clone(), bridge.mac)),

@@ -1,0 +1,426 @@
+//! `netbpf run`: the process that stays, and how other commands reach it.
+//!
+//! The dataplane never needs it. While it lives it carries out every change, so that there is one
+//! place that changes things; a command that finds it dead does the change itself.
+//!
+//! On the control socket each request and each answer is one line of JSON.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::{
+        fd::AsFd as _,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal, kill},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{self, Error},
+    host::Host,
+    reconcile::{self, Mode, Options, Report, Source},
+    state::Instance,
+};
+
+/// How long a client may take to send its request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a `run` that doesn't answer may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest request, in bytes.
+const REQUEST_MAX: u64 = 64 << 20;
+
+/// What can be asked of a living `run`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    /// Apply a document, or the committed one.
+    Apply {
+        document: Option<Source>,
+        mode: Mode,
+    },
+    /// End, for a purge follows. The dataplane stays.
+    End,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Response {
+    /// It was done.
+    Done(Report),
+    /// It was not.
+    Failed { message: String, exit_code: u8 },
+}
+
+fn socket_of(instance: &Instance) -> PathBuf {
+    instance.run_dir().join("control.sock")
+}
+
+fn pid_file_of(instance: &Instance) -> PathBuf {
+    instance.run_dir().join("pid")
+}
+
+/// Applies a document, or the committed one: by the living `run` if there is one, else here.
+///
+/// # Errors
+///
+/// As [`reconcile::apply`].
+pub fn apply(
+    host: &Host,
+    instance: &Instance,
+    document: Option<&Source>,
+    mode: Mode,
+) -> Result<Report> {
+    let Some(mut stream) = connect(instance)? else {
+        return reconcile::apply(
+            host,
+            instance,
+            document,
+            Options {
+                mode,
+                ..Options::default()
+            },
+        );
+    };
+    let request = Request::Apply {
+        document: document.cloned(),
+        mode,
+    };
+    match ask(&mut stream, &request).context("failed to ask the running netbpf")? {
+        Response::Done(report) => Ok(report),
+        Response::Failed { message, exit_code } => Err(match exit_code {
+            2 => Error::usage(message),
+            3 => Error::kernel(message),
+            _ => Error::host(message),
+        }
+        .into()),
+    }
+}
+
+/// Ends the living `run`, then removes what the journal says this instance made.
+///
+/// # Errors
+///
+/// As [`reconcile::purge`].
+pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
+    end(instance)?;
+    reconcile::purge(host, instance)
+}
+
+fn connect(instance: &Instance) -> Result<Option<UnixStream>> {
+    let path = socket_of(instance);
+    match UnixStream::connect(&path) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+            _ => Err(error).with_context(|| format!("failed to connect to {}", path.display())),
+        },
+    }
+}
+
+fn ask(stream: &mut UnixStream, request: &Request) -> Result<Response> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(Error::host("it ended without an answer").into());
+    }
+    Ok(serde_json::from_str(&answer)?)
+}
+
+/// Ends the living `run`: asks it, and where nobody answers, by its process id.
+fn end(instance: &Instance) -> Result<()> {
+    if let Some(mut stream) = connect(instance)? {
+        // It closes the connection by ending.
+        ask(&mut stream, &Request::End)?;
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest)?;
+    }
+    let Some(pid) = living(instance) else {
+        return Ok(());
+    };
+    kill(pid, Signal::SIGTERM)
+        .or_else(|errno| {
+            if errno == Errno::ESRCH {
+                Ok(())
+            } else {
+                Err(errno)
+            }
+        })
+        .with_context(|| format!("failed to end process {pid}"))?;
+    let deadline = Instant::now() + END_PATIENCE;
+    while living(instance).is_some() {
+        if Instant::now() >= deadline {
+            return Err(Error::host(format!("process {pid} (netbpf run) does not end")).into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The process in the pid file, if it lives and is a netbpf.
+fn living(instance: &Instance) -> Option<Pid> {
+    let pid: i32 = fs::read_to_string(pid_file_of(instance))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (command.trim() == "netbpf").then(|| Pid::from_raw(pid))
+}
+
+/// What wakes a `run`.
+enum Event {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM or SIGINT.
+    End,
+    /// Somebody connected.
+    Client(UnixStream),
+}
+
+/// A `run` at work.
+struct Run<'a> {
+    host: &'a Host,
+    instance: &'a Instance,
+    file: Option<&'a Path>,
+    listener: UnixListener,
+    signals: SignalFd,
+}
+
+/// Applies `file`, or the committed document, and stays until it is told to end: by a signal or by
+/// a purge. The dataplane stays in place either way.
+///
+/// # Errors
+///
+/// When the document can't be read or applied at the start, or another `run` lives.
+pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> {
+    if connect(instance)?.is_some() {
+        let name = instance.name();
+        return Err(Error::host(format!("instance {name} already has a running netbpf")).into());
+    }
+    // Blocked before the first change, so that a signal never falls between two steps.
+    let signals = signals()?;
+    let document = file.map(read).transpose()?;
+    let report = reconcile::apply(host, instance, document.as_ref(), Options::default())?;
+    log_changes(&report);
+    let run = Run {
+        host,
+        instance,
+        file,
+        listener: listen(instance)?,
+        signals,
+    };
+    write_pid(instance)?;
+    tracing::info!(instance = instance.name(), "ready");
+    notify("READY=1");
+    let ended = run.serve();
+    let _ = fs::remove_file(pid_file_of(instance));
+    let _ = fs::remove_file(socket_of(instance));
+    ended
+}
+
+/// Reads a document; one that can't be read is the command line's fault.
+///
+/// # Errors
+///
+/// The file can't be read, or is not UTF-8.
+pub fn read(path: &Path) -> Result<Source> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| Error::usage(format!("failed to read {}: {source}", path.display())))?;
+    Ok(Source {
+        path: path.display().to_string(),
+        text,
+    })
+}
+
+fn signals() -> Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
+        mask.add(signal);
+    }
+    mask.thread_block().context("failed to block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("failed to listen for signals")
+}
+
+fn listen(instance: &Instance) -> Result<UnixListener> {
+    let path = socket_of(instance);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("failed to remove {}", path.display()));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(instance.run_dir())?;
+    UnixListener::bind(&path).with_context(|| format!("failed to listen on {}", path.display()))
+}
+
+fn write_pid(instance: &Instance) -> Result<()> {
+    let path = pid_file_of(instance);
+    fs::write(&path, format!("{}\n", std::process::id()))
+        .with_context(|| format!("failed to write {}", path.display()))
+}
+
+fn log_changes(report: &Report) {
+    for change in &report.changes {
+        tracing::info!(
+            kind = %change.kind,
+            name = change.name,
+            detail = change.detail,
+            "{}",
+            change.action.name()
+        );
+    }
+}
+
+/// Tells systemd, if it wants to know (`sd_notify(3)`). Whoever doesn't listen misses nothing.
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let address = match path.to_str().and_then(|path| path.strip_prefix('@')) {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let sent = address
+        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(error) = sent {
+        tracing::warn!(%error, "failed to notify the service manager");
+    }
+}
+
+impl Run<'_> {
+    fn serve(&self) -> Result<()> {
+        loop {
+            match self.wait()? {
+                Event::End => return Ok(()),
+                Event::Reload => self.reload(),
+                Event::Client(stream) => {
+                    if self.answer(stream) == Then::End {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Event> {
+        loop {
+            let mut fds = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                other => other.context("failed to wait")?,
+            };
+            if fds[0].any() == Some(true) {
+                let Some(signal) = self.signals.read_signal()? else {
+                    continue;
+                };
+                let hangup = signal.ssi_signo == Signal::SIGHUP as u32;
+                return Ok(if hangup { Event::Reload } else { Event::End });
+            }
+            if fds[1].any() == Some(true) {
+                return Ok(Event::Client(self.listener.accept()?.0));
+            }
+        }
+    }
+
+    /// A document that can't be applied is logged and changes nothing.
+    fn reload(&self) {
+        let applied = self.file.map(read).transpose().and_then(|document| {
+            reconcile::apply(
+                self.host,
+                self.instance,
+                document.as_ref(),
+                Options::default(),
+            )
+        });
+        match applied {
+            Ok(report) => {
+                tracing::info!(changes = report.changes.len(), "reloaded");
+                log_changes(&report);
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "failed to reload, nothing changed"
+                );
+            }
+        }
+    }
+
+    fn answer(&self, stream: UnixStream) -> Then {
+        match self.exchange(&stream) {
+            Ok(then) => then,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a client on the control socket"
+                );
+                Then::GoOn
+            }
+        }
+    }
+
+    fn exchange(&self, stream: &UnixStream) -> Result<Then> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut line = String::new();
+        BufReader::new(stream.take(REQUEST_MAX)).read_line(&mut line)?;
+        let (response, then) = match serde_json::from_str(&line)? {
+            Request::End => (Response::Done(Report::default()), Then::End),
+            Request::Apply { document, mode } => (self.apply(document.as_ref(), mode), Then::GoOn),
+        };
+        let mut answer = serde_json::to_vec(&response)?;
+        answer.push(b'\n');
+        let mut stream = stream;
+        stream.write_all(&answer)?;
+        Ok(then)
+    }
+
+    fn apply(&self, document: Option<&Source>, mode: Mode) -> Response {
+        let options = Options {
+            mode,
+            ..Options::default()
+        };
+        match reconcile::apply(self.host, self.instance, document, options) {
+            Ok(report) => {
+                if mode == Mode::Apply {
+                    log_changes(&report);
+                }
+                Response::Done(report)
+            }
+            Err(error) => Response::Failed {
+                message: format!("{error:#}"),
+                exit_code: error::exit_code(&error),
+            },
+        }
+    }
+}
+
+/// Whether a `run` goes on after a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Then {
+    GoOn,
+    End,
+}

@@ -1,0 +1,315 @@
+//! What stands: interfaces with their hooks, maps with their fill, drops. Reads only, and waits
+//! for nobody.
+
+use anyhow::{Context as _, Result};
+use netbpf_common::{
+    endpoint::role,
+    verdict::{DropReason, Hook, StackReason, drop_counter, stack_counter},
+};
+use serde::Serialize;
+
+use crate::{
+    allocations::Allocations,
+    config,
+    dataplane::{
+        self,
+        attach::Place,
+        attach::hooks_of,
+        maps::{self, MapFill, Maps},
+    },
+    host::{
+        Host,
+        bpffs::PinDirs,
+        kernel::{self, Release},
+        link::Link,
+    },
+    plan, reconcile,
+    state::{self, Instance, Inventory},
+};
+
+/// How an instance is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Everything that the desired state wants stands.
+    Active,
+    /// Programs are loaded, but a link or a hook that should be there is not.
+    Degraded,
+    /// Nothing is loaded.
+    Absent,
+}
+
+impl State {
+    /// `active`, `degraded` or `absent`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Degraded => "degraded",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// Kernel features that netbpf uses, or that change what it can do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct Features {
+    /// Programs hang on TCX links.
+    pub tcx: bool,
+    /// Masquerade asks the kernel for the source address.
+    pub fib_lookup_src: bool,
+    /// IPv6 address rewrites pass `BPF_F_IPV6`.
+    pub bpf_f_ipv6: bool,
+    /// br_netfilter gives bridged packets to netfilter.
+    pub br_netfilter: bool,
+}
+
+/// The kernel.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Kernel {
+    /// As `uname -r` prints it.
+    pub release: String,
+    /// Its features.
+    pub features: Features,
+}
+
+/// One interface that the programs know.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Interface {
+    /// Its name; empty when it is gone.
+    pub name: String,
+    /// Its ifindex.
+    pub ifindex: u32,
+    /// `container`, `bridge` or `uplink`.
+    pub role: &'static str,
+    /// The hooks that are in place.
+    pub hooks: Vec<&'static str>,
+}
+
+/// Packets that one hook counted for one reason.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Count {
+    /// The hook.
+    pub hook: &'static str,
+    /// The stable word.
+    pub reason: &'static str,
+    /// The reason for a person.
+    pub message: &'static str,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, with link-layer headers.
+    pub bytes: u64,
+}
+
+/// Everything about an instance that `status` shows.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub instance: String,
+    /// The version of netbpf that loaded the programs; this one's when nothing is loaded.
+    pub version: String,
+    /// How it is.
+    pub state: State,
+    /// What it runs on.
+    pub kernel: Kernel,
+    /// Whether published ports are kept from other processes of the host.
+    pub ports_reserved: bool,
+    /// The interfaces that the programs know, by ifindex.
+    pub interfaces: Vec<Interface>,
+    /// The maps.
+    pub maps: Vec<MapFill>,
+    /// What was dropped; reasons that never came are left out.
+    pub drops: Vec<Count>,
+    /// What took the host's stack instead of the short way.
+    pub slow_path: Vec<Count>,
+}
+
+/// Looks at an instance.
+///
+/// # Errors
+///
+/// When the instance belongs to another namespace than `host`, or something can't be read.
+pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
+    let inventory = instance.inventory()?;
+    check_namespace(host, instance, inventory.as_ref())?;
+    let pins = PinDirs::of(instance.name());
+    let mut status = Status {
+        instance: instance.name().to_owned(),
+        version: dataplane::loaded_mark(&pins)
+            .map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |mark| mark.version),
+        state: State::Absent,
+        kernel: kernel()?,
+        ports_reserved: false,
+        interfaces: Vec::new(),
+        maps: Vec::new(),
+        drops: Vec::new(),
+        slow_path: Vec::new(),
+    };
+    if !dataplane::is_loaded(&pins) {
+        return Ok(status);
+    }
+    let observed = host.rtnl().observe()?;
+    status.interfaces = interfaces(&pins, &observed.links)?;
+    status.maps = maps::fill(&pins.maps)?;
+    (status.drops, status.slow_path) = counts(&pins)?;
+    let stands = inventory
+        .as_ref()
+        .is_some_and(|inventory| inventory.pending.is_none())
+        && stands(host, instance, inventory.as_ref(), &pins).unwrap_or_else(|error| {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the desired state can't be compared"
+            );
+            false
+        });
+    status.state = if stands {
+        State::Active
+    } else {
+        State::Degraded
+    };
+    Ok(status)
+}
+
+fn check_namespace(
+    host: &Host,
+    instance: &Instance,
+    inventory: Option<&Inventory>,
+) -> Result<(), state::Error> {
+    let here = host.netns().id();
+    match inventory {
+        Some(inventory) if inventory.host != here && !inventory.changes.is_empty() => {
+            Err(state::Error::ElsewhereBound {
+                instance: instance.name().to_owned(),
+                owner: inventory.host,
+                here,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn kernel() -> Result<Kernel> {
+    let release = kernel::release()?;
+    let at_least = |major, minor| {
+        Release::parse(&release).is_some_and(|release| release >= Release { major, minor })
+    };
+    let features = Features {
+        tcx: at_least(6, 6),
+        fib_lookup_src: at_least(6, 7),
+        bpf_f_ipv6: kernel::has_bpf_f_ipv6().unwrap_or(false),
+        br_netfilter: kernel::bridge_calls_iptables()? || kernel::bridge_calls_ip6tables()?,
+    };
+    Ok(Kernel { release, features })
+}
+
+fn interfaces(pins: &PinDirs, links: &[Link]) -> Result<Vec<Interface>> {
+    let contents = Maps::open(&pins.maps)?.read()?;
+    let mut interfaces = Vec::new();
+    for (ifindex, interface) in contents.interfaces {
+        let link = links.iter().find(|link| link.index == ifindex);
+        let name = link.map_or_else(String::new, |link| link.name.clone());
+        let mut hooks = Vec::new();
+        for hook in hooks_of(interface.role) {
+            let place = Place {
+                hook: *hook,
+                interface: name.clone(),
+            };
+            if link.is_some() && place.is_hooked(pins, ifindex)? {
+                hooks.push(hook.name());
+            }
+        }
+        interfaces.push(Interface {
+            name,
+            ifindex,
+            role: role_name(interface.role),
+            hooks,
+        });
+    }
+    Ok(interfaces)
+}
+
+const fn role_name(of: u8) -> &'static str {
+    match of {
+        role::CONTAINER => "container",
+        role::BRIDGE => "bridge",
+        role::UPLINK => "uplink",
+        _ => "unknown",
+    }
+}
+
+/// Whether every link and hook of the committed state is there.
+fn stands(
+    host: &Host,
+    instance: &Instance,
+    inventory: Option<&Inventory>,
+    pins: &PinDirs,
+) -> Result<bool> {
+    let desired = instance.desired()?.unwrap_or_default();
+    let allocations: Allocations = instance.allocations()?;
+    let document = config::load("desired.toml", &desired).context("failed to read the state")?;
+    let (model, _) = document
+        .resolve(&allocations)
+        .context("failed to read the state")?;
+    let observed = host.rtnl().observe()?;
+    let noted = inventory.map_or(&[][..], |inventory| &inventory.changes);
+    let facts = reconcile::facts(host, noted, &observed)?;
+    let links = plan::links(instance.name(), &model, &facts)?;
+    let up = |name: &str| {
+        observed
+            .links
+            .iter()
+            .any(|link| link.name == name && link.up)
+    };
+    if !links.bridges.iter().all(|bridge| up(&bridge.name))
+        || !links.containers.iter().all(|container| up(&container.veth))
+    {
+        return Ok(false);
+    }
+    for place in links.places() {
+        let link = observed
+            .links
+            .iter()
+            .find(|link| link.name == place.interface);
+        let Some(link) = link else { return Ok(false) };
+        if !place.is_hooked(pins, link.index)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn counts(pins: &PinDirs) -> Result<(Vec<Count>, Vec<Count>)> {
+    let counters = maps::counters(&pins.maps)?;
+    let count = |index: u32, hook: Hook, reason: &'static str, message: &'static str| {
+        let counter = counters
+            .get(index as usize)
+            .filter(|counter| counter.packets > 0)?;
+        Some(Count {
+            hook: hook.name(),
+            reason,
+            message,
+            packets: counter.packets,
+            bytes: counter.bytes,
+        })
+    };
+    let mut drops = Vec::new();
+    let mut slow_path = Vec::new();
+    for hook in Hook::ALL {
+        drops.extend(DropReason::ALL.iter().filter_map(|reason| {
+            count(
+                drop_counter(hook, *reason),
+                hook,
+                reason.name(),
+                reason.message(),
+            )
+        }));
+        slow_path.extend(StackReason::ALL.iter().filter_map(|reason| {
+            count(
+                stack_counter(hook, *reason),
+                hook,
+                reason.name(),
+                reason.message(),
+            )
+        }));
+    }
+    Ok((drops, slow_path))
+}
