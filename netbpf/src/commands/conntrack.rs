@@ -11,7 +11,7 @@ use crate::{
     dataplane::conntrack::{self, Flow, Half},
     display::{self, Row},
     error::Error,
-    host::bpffs::PinDirs,
+    host::{bpffs::PinDirs, kernel},
     state::Instance,
 };
 
@@ -84,6 +84,8 @@ pub(super) fn ls(instance: &Instance, filter: &FlowFilter, listing: Listing) -> 
         Some(name) => Some(endpoint_of(instance, name)?),
     };
     let wanted = Wanted { filter, endpoint };
+    // Without privileges nothing would seem to be loaded.
+    kernel::require()?;
     let mut flows = conntrack::list(&PinDirs::of(instance.name()))
         .context("failed to read the connection table")?;
     flows.retain(|flow| wanted.matches(flow));

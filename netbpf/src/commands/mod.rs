@@ -1,12 +1,16 @@
 //! What the command line asks for, one subcommand a file. Nothing here knows a map or a link.
 
+mod apply;
 mod check;
 mod committed;
 mod conntrack;
 mod container;
 mod network;
 mod port;
+mod purge;
+mod run;
 mod service;
+mod status;
 
 #[cfg(test)]
 mod testing;
@@ -28,10 +32,10 @@ pub fn run(cli: &Cli) -> Result<()> {
     let instance = Instance::new(&cli.instance);
     match &cli.command {
         Command::Check { file } => check::check(file),
-        Command::Apply(_) => later("apply"),
-        Command::Run(_) => later("run"),
-        Command::Purge => later("purge"),
-        Command::Status(_) => later("status"),
+        Command::Apply(asked) => apply::apply(cli, &instance, asked),
+        Command::Run(asked) => run::run(cli, &instance, asked),
+        Command::Purge => purge::purge(cli, &instance),
+        Command::Status(listing) => status::status(cli, &instance, *listing),
         Command::Network(verb) => match verb {
             Network::Ls(listing) => network::ls(&instance, *listing),
             Network::Inspect(_) => later("network inspect"),

@@ -1,0 +1,16 @@
+//! `purge`: ends `run`, then removes what this instance made.
+
+use anyhow::Result;
+
+use super::apply;
+use crate::{cli::Cli, display, host::Host, run, state::Instance};
+
+/// `purge`.
+pub(super) fn purge(cli: &Cli, instance: &Instance) -> Result<()> {
+    let host = Host::enter(cli.netns.as_deref())?;
+    let report = run::purge(&host, instance)?;
+    if !report.changed {
+        return display::print("nothing to purge\n");
+    }
+    display::print(&apply::lines(&report))
+}
