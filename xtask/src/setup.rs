@@ -64,6 +64,7 @@ pub fn ensure() -> Result<Compiler> {
                  and try again"
             );
         }
+        eprintln!("xtask: installing that from Debian's packages and crates.io, in some minutes");
         install(inventory, &tools)?;
     }
     Inventory::look()

@@ -60,7 +60,9 @@ pub fn install(llvm: u32) -> Result<()> {
                 "--features",
                 &format!("llvm-{llvm}"),
             ])
-            .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}")),
+            .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"))
+            // Nobody debugs the linker here, and without it the build takes half the time.
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false"),
     )
     .context("bpf-linker could not be installed")
 }
