@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs,
-    os::unix::fs::MetadataExt as _,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -34,6 +34,13 @@ pub fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("failed to start {}", shown(command)))?;
     ensure!(status.success(), "{} failed: {status}", shown(command));
     Ok(())
+}
+
+/// Becomes the command: what it prints comes last, and signals and the exit code are its own.
+pub fn replace_by(command: &mut Command) -> Result<()> {
+    eprintln!("xtask: {}", shown(command));
+    let failure = command.exec();
+    Err(failure).with_context(|| format!("failed to start {}", shown(command)))
 }
 
 /// What the command prints on stdout, if it can be started and succeeds.

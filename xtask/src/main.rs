@@ -3,7 +3,8 @@
 
 mod command;
 mod house;
-mod lab;
+mod product;
+mod run;
 mod setup;
 mod test;
 mod tidy;
@@ -66,8 +67,8 @@ fn perform(task: Task) -> Result<()> {
             eprintln!("xtask: everything is there");
             Ok(())
         }
-        Task::Run { keep: _, arguments } if !arguments.is_empty() => lab::run_netbpf(&arguments),
-        Task::Run { keep, arguments: _ } => lab::run_lab(keep.then_some("--keep")),
+        Task::Run { keep: _, arguments } if !arguments.is_empty() => run::netbpf(&arguments),
+        Task::Run { keep, arguments: _ } => run::lab(keep.then_some("--keep")),
         Task::Test { arguments } => test::test(&arguments),
         Task::Tidy => tidy::tidy(&setup::ensure()?),
     }

@@ -1,0 +1,19 @@
+//! Building netbpf and the commands of its tests, and where they are then.
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::command;
+
+/// Builds all default members at once: one at a time, cargo would unify other features and
+/// compile shared dependencies again.
+pub fn build() -> Result<()> {
+    command::run(&mut command::cargo("build"))
+}
+
+/// A binary of this workspace: it lies beside this one, wherever the target directory is.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("failed to find the path of xtask")?;
+    Ok(own.with_file_name(name))
+}
