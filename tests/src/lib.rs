@@ -9,5 +9,6 @@ pub mod netns;
 pub mod packet;
 pub mod product;
 pub mod prog_run;
+pub mod scene;
 pub mod sockets;
 pub mod topology;

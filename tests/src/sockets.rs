@@ -27,7 +27,10 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::netns::{Netns, join};
+use crate::{
+    netns::{Netns, join},
+    topology::Family,
+};
 
 /// How long a path that must work may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -325,7 +328,7 @@ fn converse(stream: &TcpStream, peer: SocketAddr, name: &str) -> io::Result<()> 
         }
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["GET", ..] => return answer_http(&mut lines, writer, peer, name),
-            ["SEND", count] => send_pattern(writer, number(count)?)?,
+            ["SEND", count] => send_pattern(writer, 0, number(count)?)?,
             ["TAKE", count] => {
                 let broken = take_pattern(&mut lines, number(count)?)?;
                 writeln!(writer, "TOOK {broken}")?;
@@ -362,15 +365,11 @@ fn pattern(offset: usize) -> u8 {
     (offset ^ (offset >> 8) ^ (offset >> 16)) as u8
 }
 
-/// Writes `count` bytes of the pattern.
-///
-/// # Errors
-///
-/// What the socket says.
-pub fn send_pattern(mut stream: &TcpStream, count: usize) -> io::Result<()> {
-    let mut sent = 0;
-    while sent < count {
-        let chunk: Vec<u8> = (sent..count.min(sent + (1 << 16))).map(pattern).collect();
+/// Writes the bytes of the pattern from one offset to another.
+fn send_pattern(mut stream: &TcpStream, from: usize, to: usize) -> io::Result<()> {
+    let mut sent = from;
+    while sent < to {
+        let chunk: Vec<u8> = (sent..to.min(sent + (1 << 16))).map(pattern).collect();
         stream.write_all(&chunk)?;
         sent += chunk.len();
     }
@@ -378,11 +377,7 @@ pub fn send_pattern(mut stream: &TcpStream, count: usize) -> io::Result<()> {
 }
 
 /// Reads `count` bytes of the pattern and returns how many of them were not what they should be.
-///
-/// # Errors
-///
-/// What the socket says, also that it ended too early.
-pub fn take_pattern(reader: &mut impl Read, count: usize) -> io::Result<usize> {
+fn take_pattern(reader: &mut impl Read, count: usize) -> io::Result<usize> {
     let (mut taken, mut broken) = (0, 0);
     let mut buffer = vec![0; 1 << 16];
     while taken < count {
@@ -784,5 +779,196 @@ impl Talk {
     pub fn got_more(&self) -> bool {
         let mut buffer = [0; 2048];
         self.socket.set_nonblocking(true).is_ok() && self.socket.recv_from(&mut buffer).is_ok()
+    }
+}
+
+/// A connection that is kept open.
+#[derive(Debug)]
+pub struct Conversation {
+    stream: TcpStream,
+}
+
+impl Conversation {
+    /// Connects from a namespace.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says.
+    pub fn open(netns: &Path, to: SocketAddr) -> io::Result<Self> {
+        let stream = Netns::existing(netns).enter(|| TcpStream::connect_timeout(&to, PATIENCE))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream })
+    }
+
+    /// Sends a line and waits for it to come back.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says, or that another line came.
+    pub fn exchange(&self) -> io::Result<()> {
+        self.exchange_within(PATIENCE)
+    }
+
+    /// As [`Self::exchange`], with less patience.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::exchange`].
+    pub fn exchange_within(&self, patience: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))?;
+        let line = format!("echo {}\n", token());
+        (&self.stream).write_all(line.as_bytes())?;
+        let mut back = vec![0; line.len()];
+        (&self.stream).read_exact(&mut back)?;
+        if back == line.as_bytes() {
+            Ok(())
+        } else {
+            Err(ErrorKind::InvalidData.into())
+        }
+    }
+
+    /// Lets the server send `count` bytes and reads them; `at_half` is called in the middle.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says, or that bytes were not what they should be.
+    pub fn download(&self, count: usize, at_half: impl FnOnce()) -> io::Result<()> {
+        writeln!(&self.stream, "SEND {count}")?;
+        let mut reader = Offset {
+            stream: &self.stream,
+            left: count / 2,
+            at_half: Some(at_half),
+        };
+        match take_pattern(&mut reader, count)? {
+            0 => Ok(()),
+            _ => Err(ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Sends `count` bytes to the server, which counts the broken ones; `at_half` is called in the
+    /// middle.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says, or that bytes were not what they should be.
+    pub fn upload(&self, count: usize, at_half: impl FnOnce()) -> io::Result<()> {
+        writeln!(&self.stream, "TAKE {count}")?;
+        send_pattern(&self.stream, 0, count / 2)?;
+        at_half();
+        send_pattern(&self.stream, count / 2, count)?;
+        let mut answer = String::new();
+        BufReader::new(&self.stream).read_line(&mut answer)?;
+        if answer == "TOOK 0\n" {
+            Ok(())
+        } else {
+            Err(io::Error::other(answer))
+        }
+    }
+
+    /// The local address.
+    ///
+    /// # Panics
+    ///
+    /// When the socket has none, which can't be.
+    pub fn local(&self) -> SocketAddr {
+        self.stream
+            .local_addr()
+            .expect("a connected socket has an address")
+    }
+}
+
+/// A reader that calls back once, when so many bytes were read.
+struct Offset<'a, F: FnOnce()> {
+    stream: &'a TcpStream,
+    left: usize,
+    at_half: Option<F>,
+}
+
+impl<F: FnOnce()> Read for Offset<'_, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.stream.read(buffer)?;
+        self.left = self.left.saturating_sub(got);
+        if self.left == 0
+            && let Some(at_half) = self.at_half.take()
+        {
+            at_half();
+        }
+        Ok(got)
+    }
+}
+
+/// Hears what routers say to a namespace.
+#[derive(Debug)]
+pub struct IcmpEar {
+    netns: PathBuf,
+    family: Family,
+    socket: UdpSocket,
+}
+
+impl IcmpEar {
+    /// Opens an ear.
+    ///
+    /// # Panics
+    ///
+    /// When the socket can't be opened.
+    pub fn open(netns: &Path, family: Family) -> Self {
+        let socket = Netns::existing(netns)
+            .enter(|| raw_icmp(family.host()))
+            .expect("a raw socket");
+        socket.set_nonblocking(false).expect("a blocking socket");
+        Self {
+            netns: netns.to_owned(),
+            family,
+            socket: socket.into(),
+        }
+    }
+
+    /// Sends a datagram that the first router must not pass on.
+    ///
+    /// # Panics
+    ///
+    /// When it can't be sent.
+    pub fn send_with_one_hop(&self, to: SocketAddr) {
+        Netns::existing(&self.netns).enter(|| {
+            let socket = socket(to.ip(), Type::DGRAM, None).expect("a socket");
+            match self.family {
+                Family::V4 => socket.set_ttl_v4(1),
+                Family::V6 => socket.set_unicast_hops_v6(1),
+            }
+            .expect("a hop limit is set");
+            socket
+                .send_to(b"probe", &to.into())
+                .expect("a datagram is sent");
+        });
+    }
+
+    /// Whether a router says that time was exceeded (RFC 792, RFC 4443) before `deadline`.
+    ///
+    /// # Panics
+    ///
+    /// When the socket refuses the time limit, which can't be.
+    pub fn hears_time_exceeded(&self, deadline: Instant) -> bool {
+        let mut buffer = [0; 2048];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.socket
+                .set_read_timeout(Some(left))
+                .expect("a time limit is set");
+            let Ok(length) = self.socket.recv(&mut buffer) else {
+                return false;
+            };
+            let kind = match self.family {
+                Family::V4 => buffer[..length].get(20).map(|kind| *kind == 11),
+                Family::V6 => buffer[..length].first().map(|kind| *kind == 3),
+            };
+            if kind == Some(true) {
+                return true;
+            }
+        }
     }
 }

@@ -150,7 +150,12 @@ impl Topology {
         }
     }
 
-    fn close_forwarding(&self) {
+    /// Closes the host to every forwarding that netfilter and the stack know.
+    ///
+    /// # Panics
+    ///
+    /// When `nft` or a sysctl refuses.
+    pub fn close_forwarding(&self) {
         let host = &self.host;
         host.set_sysctl("net/ipv4/ip_forward", "0");
         host.set_sysctl("net/ipv6/conf/all/forwarding", "0");
@@ -159,7 +164,7 @@ impl Topology {
             let _ = host.try_set_sysctl(&format!("net/bridge/bridge-nf-call-{family}"), "1");
         }
         host.nft(
-            "table inet hostile { chain forward { \
+            "flush ruleset; table inet hostile { chain forward { \
              type filter hook forward priority 0; policy drop; }; }",
         );
     }

@@ -1,4 +1,30 @@
 //! Behaviour with real sockets: the real command on a hostile host, in namespaces of each test's
 //! own.
 
+mod alive;
 mod bed;
+mod change;
+mod listing;
+mod paths;
+mod purge;
+mod wire;
+
+/// A small host: an ordinary network with a published web server, and a neighbour for it.
+const SMALL: &str = r#"
+[host]
+uplinks = ["up0"]
+
+[[network]]
+name = "front"
+subnets = ["172.28.0.0/24", "fd00:28::/64"]
+
+[[container]]
+name = "web"
+networks = [{ name = "front", ipv4 = "172.28.0.10", ipv6 = "fd00:28::10" }]
+publish = ["8080:80", "5353:53/udp"]
+
+[[container]]
+name = "app"
+networks = [{ name = "front", ipv4 = "172.28.0.11", ipv6 = "fd00:28::11" }]
+publish = ["8081:80"]
+"#;
