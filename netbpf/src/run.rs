@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{self, Error},
-    host::Host,
+    host::{Host, watch::Watch},
     reconcile::{self, Mode, Options, Report, Source},
     state::Instance,
 };
@@ -41,6 +41,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a `run` that doesn't answer may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many milliseconds the host must be quiet before what changed is looked at: one cable brings
+/// many messages.
+const QUIET_MS: u8 = 100;
+
+/// How long a host that is never quiet is waited for.
+const NEVER_QUIET: Duration = Duration::from_secs(1);
 
 /// The longest request, in bytes.
 const REQUEST_MAX: u64 = 64 << 20;
@@ -195,6 +202,8 @@ enum Event {
     End,
     /// Somebody connected.
     Client(UnixStream),
+    /// Links or addresses of the host changed.
+    HostChanged,
 }
 
 /// A `run` at work.
@@ -204,6 +213,7 @@ struct Run<'a> {
     file: Option<&'a Path>,
     listener: UnixListener,
     signals: SignalFd,
+    watch: Watch,
 }
 
 /// Applies `file`, or the committed document, and stays until it is told to end: by a signal or by
@@ -219,6 +229,8 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
     }
     // Blocked before the first change, so that a signal never falls between two steps.
     let signals = signals()?;
+    // Before the first look at the host, so that no change after it is missed.
+    let watch = Watch::open()?;
     let document = file.map(read).transpose()?;
     let report = reconcile::apply(host, instance, document.as_ref(), Options::default())?;
     log_changes(&report);
@@ -228,6 +240,7 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
         file,
         listener: listen(instance)?,
         signals,
+        watch,
     };
     write_pid(instance)?;
     tracing::info!(instance = instance.name(), "ready");
@@ -313,6 +326,7 @@ impl Run<'_> {
             match self.wait()? {
                 Event::End => return Ok(()),
                 Event::Reload => self.reload(),
+                Event::HostChanged => self.follow(),
                 Event::Client(stream) => {
                     if self.answer(stream) == Then::End {
                         return Ok(());
@@ -327,6 +341,7 @@ impl Run<'_> {
             let mut fds = [
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
@@ -341,6 +356,36 @@ impl Run<'_> {
             }
             if fds[1].any() == Some(true) {
                 return Ok(Event::Client(self.listener.accept()?.0));
+            }
+            if fds[2].any() == Some(true) {
+                self.until_quiet()?;
+                return Ok(Event::HostChanged);
+            }
+        }
+    }
+
+    /// Waits until the host is quiet, but not for ever.
+    fn until_quiet(&self) -> Result<()> {
+        let end = Instant::now() + NEVER_QUIET;
+        loop {
+            self.watch.drain()?;
+            let mut fds = [PollFd::new(self.watch.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::from(QUIET_MS)) {
+                Ok(0) => return Ok(()),
+                Ok(_) if Instant::now() >= end => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("failed to wait"),
+            }
+        }
+    }
+
+    /// Makes the host fit the committed document again: an uplink that appeared gets its hooks, a
+    /// new address its published ports. What fails is logged, and the next change tries again.
+    fn follow(&self) {
+        match reconcile::apply(self.host, self.instance, None, Options::default()) {
+            Ok(report) => log_changes(&report),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "failed to follow the host");
             }
         }
     }

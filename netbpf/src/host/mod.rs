@@ -13,6 +13,7 @@ pub mod route;
 mod rtnl;
 pub mod sysctl;
 pub mod undo;
+pub mod watch;
 
 use std::path::Path;
 

@@ -9,3 +9,4 @@ mod netns;
 mod sysctl;
 mod undo;
 mod veth;
+mod watch;
