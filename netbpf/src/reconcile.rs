@@ -129,7 +129,9 @@ pub fn recover(host: &Host, instance: &Instance) -> Result<()> {
 
 fn resolve(source: &Source, earlier: &Allocations) -> Result<(Model, Allocations), Error> {
     let document = config::load(&source.path, &source.text)?;
-    Ok(document.resolve(earlier)?)
+    // The document is right by itself: what it meets here are earlier choices, and those are the
+    // state's.
+    document.resolve(earlier).map_err(Error::host)
 }
 
 struct Applying<'a> {

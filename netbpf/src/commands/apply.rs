@@ -8,7 +8,7 @@ use super::check;
 use crate::{
     cli::{Apply, Cli},
     display,
-    host::Host,
+    host::{Host, kernel},
     reconcile::{Action, Change, Mode, Report, Source},
     run,
     state::Instance,
@@ -17,6 +17,7 @@ use crate::{
 /// `apply [FILE] [--dry-run]`.
 pub(super) fn apply(cli: &Cli, instance: &Instance, asked: &Apply) -> Result<()> {
     let source = asked.file.as_deref().map(read).transpose()?;
+    kernel::require()?;
     let host = Host::enter(cli.netns.as_deref())?;
     let mode = if asked.dry_run {
         Mode::DryRun

@@ -6,7 +6,7 @@ use super::check;
 use crate::{
     cli::{self, Cli},
     error::Error,
-    host::Host,
+    host::{Host, kernel},
     run,
     state::Instance,
 };
@@ -20,6 +20,7 @@ pub(super) fn run(cli: &Cli, instance: &Instance, asked: &cli::Run) -> Result<()
         // What is wrong with the file is said before the host is looked at.
         check::check(file)?;
     }
+    kernel::require()?;
     let host = Host::enter(cli.netns.as_deref())?;
     run::run(&host, instance, asked.file.as_deref())
 }

@@ -86,9 +86,9 @@ impl Findings {
 
     fn show(&self, mut notes: Vec<At<String>>) -> Vec<String> {
         notes.sort_by_key(|note| note.line);
-        notes
-            .iter()
-            .map(|note| format!("{}:{}: {}", self.path, note.line, note.value))
-            .collect()
+        // One slip can make the parser say the same thing many times.
+        notes.dedup();
+        let shown = |note: &At<String>| format!("{}:{}: {}", self.path, note.line, note.value);
+        notes.iter().map(shown).collect()
     }
 }
