@@ -185,7 +185,11 @@ pub const fn first_state(protocol: u8, flags: u8) -> Option<State> {
     if protocol != proto::TCP {
         return Some(State::Unreplied);
     }
-    if is_initial_syn(flags) { Some(State::SynSent) } else { None }
+    if is_initial_syn(flags) {
+        Some(State::SynSent)
+    } else {
+        None
+    }
 }
 
 /// Whether a TCP segment begins a connection.
@@ -205,10 +209,18 @@ pub const fn next_tcp(state: State, flags: u8, direction: Direction) -> State {
     match state {
         State::SynSent if !from_originator && flags & (SYN | ACK) == SYN | ACK => State::SynRecv,
         State::SynRecv if from_originator && flags & (SYN | ACK) == ACK => {
-            if flags & FIN != 0 { State::FinWait } else { State::Established }
+            if flags & FIN != 0 {
+                State::FinWait
+            } else {
+                State::Established
+            }
         }
         State::Established if flags & FIN != 0 => {
-            if from_originator { State::FinWait } else { State::CloseWait }
+            if from_originator {
+                State::FinWait
+            } else {
+                State::CloseWait
+            }
         }
         State::FinWait if !from_originator && flags & FIN != 0 => State::LastAck,
         State::CloseWait if from_originator && flags & FIN != 0 => State::LastAck,
@@ -275,8 +287,8 @@ pub struct Entry<F: Family> {
     pub flags: u8,
     /// One of [`way`].
     pub way: u8,
-    /// Always zero.
-    pub pad: u8,
+    /// 1 in the original half once the flow has left the half-open room.
+    pub promoted: u8,
     /// The flow's place in its room's ring; both halves have the same.
     pub slot: u32,
     /// Where packets of this half come in: an ifindex, or one of [`origin`].
@@ -296,11 +308,11 @@ pub struct Entry<F: Family> {
     /// The MAC to send from.
     pub out_src_mac: Mac,
     /// Always zero.
-    pub pad2: [u8; 2],
+    pub pad: [u8; 2],
     /// The packet's tuple after its translation: the reversed key of the other half.
     pub translated: Tuple<F>,
-    /// Always zero.
-    pub pad3: [u8; 4],
+    /// The bridge from which a packet to the outside is routed; 0 for the other ways.
+    pub via_ifindex: u32,
 }
 
 const _: () = assert!(size_of::<Entry<V4>>() == 96);
@@ -310,7 +322,11 @@ impl<F: Family> Entry<F> {
     /// The half's direction.
     #[inline(always)]
     pub const fn direction(&self) -> Direction {
-        if self.flags & entry_flags::REPLY == 0 { Direction::Original } else { Direction::Reply }
+        if self.flags & entry_flags::REPLY == 0 {
+            Direction::Original
+        } else {
+            Direction::Reply
+        }
     }
 
     /// The key of the other half.
@@ -327,6 +343,7 @@ impl<F: Family> Entry<F> {
 }
 
 /// One end of a flow, as its packets come in and go out there.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct End {
     /// How packets reach it: one of [`way`].
@@ -342,7 +359,8 @@ pub struct End {
 }
 
 /// A flow that policy agreed to and that is not yet in the table.
-#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct NewFlow<F: Family> {
     /// The first packet's tuple as it came in.
     pub original: Tuple<F>,
@@ -354,53 +372,113 @@ pub struct NewFlow<F: Family> {
     pub to: End,
     /// The mapping that translated it; 0: none.
     pub mapping: u32,
-    /// Whether its packets are routed, not bridged.
-    pub routed: bool,
-    /// Its first state.
-    pub state: State,
+    /// The bridge from which the flow is routed to the outside; 0: it is not.
+    pub via_ifindex: u32,
+    /// 1 if its packets are routed, not bridged.
+    pub routed: u8,
+    /// Its first [`State`].
+    pub state: u8,
+}
+
+impl End {
+    /// The host's own stack.
+    pub const HOST: Self = Self::elsewhere(way::HOST, origin::HOST);
+    /// Anything beyond the host.
+    pub const OUTSIDE: Self = Self::elsewhere(way::OUTSIDE, origin::OUTSIDE);
+
+    const fn elsewhere(way: u8, ifindex: u32) -> Self {
+        Self {
+            way,
+            ifindex,
+            endpoint: 0,
+            mac: Mac([0; 3]),
+            gateway_mac: Mac([0; 3]),
+        }
+    }
 }
 
 impl<F: Family> NewFlow<F> {
+    /// Begins with a flow that nothing translates and nobody routes.
+    #[inline(always)]
+    pub fn begin(&mut self, tuple: &Tuple<F>, state: State, from: End, to: End) {
+        self.original = *tuple;
+        self.translated = *tuple;
+        self.from = from;
+        self.to = to;
+        self.mapping = 0;
+        self.via_ifindex = 0;
+        self.routed = 0;
+        self.state = state as u8;
+    }
+
     /// The key of the reply half.
     #[inline(always)]
     pub fn reply_key(&self) -> Tuple<F> {
         self.translated.reversed()
     }
 
-    /// One of the flow's two entries; the keys are `original` and [`Self::reply_key`].
+    /// Writes one of the flow's two entries; the keys are `original` and [`Self::reply_key`].
+    ///
+    /// Field by field, for a whole entry made first would take a quarter of an eBPF stack.
     #[inline(always)]
-    pub fn half(&self, direction: Direction, slot: u32, generation: u32, now: Tick) -> Entry<F> {
-        let (from, to, translated, reply) = match direction {
-            Direction::Original => (&self.from, &self.to, self.translated, 0),
-            Direction::Reply => {
-                (&self.to, &self.from, self.original.reversed(), entry_flags::REPLY)
-            }
+    pub fn write_half(
+        &self,
+        direction: Direction,
+        slot: u32,
+        generation: u32,
+        now: Tick,
+        entry: &mut Entry<F>,
+    ) {
+        let (from, to) = match direction {
+            Direction::Original => (&self.from, &self.to),
+            Direction::Reply => (&self.to, &self.from),
         };
-        let rewrite = if self.original == self.translated { 0 } else { entry_flags::REWRITE };
-        let routed = if self.routed { entry_flags::ROUTED } else { 0 };
-        Entry {
-            packets: 0,
-            bytes: 0,
-            last_seen: now,
-            created: now,
-            generation,
-            state: self.state as u8,
-            flags: reply | rewrite | routed,
-            way: to.way,
-            pad: 0,
-            slot,
-            in_ifindex: from.ifindex,
-            out_ifindex: if to.way == way::CONTAINER { to.ifindex } else { 0 },
-            in_endpoint: from.endpoint,
-            out_endpoint: to.endpoint,
-            mapping: self.mapping,
-            in_mac: from.mac,
-            out_dst_mac: to.mac,
-            out_src_mac: to.gateway_mac,
-            pad2: [0; 2],
-            translated,
-            pad3: [0; 4],
-        }
+        let rewrite = if self.original == self.translated {
+            0
+        } else {
+            entry_flags::REWRITE
+        };
+        let routed = if self.routed == 0 {
+            0
+        } else {
+            entry_flags::ROUTED
+        };
+        let reply = match direction {
+            Direction::Original => 0,
+            Direction::Reply => entry_flags::REPLY,
+        };
+        entry.packets = 0;
+        entry.bytes = 0;
+        entry.last_seen = now;
+        entry.created = now;
+        entry.generation = generation;
+        entry.state = self.state;
+        entry.flags = reply | rewrite | routed;
+        entry.way = to.way;
+        entry.promoted = u8::from(!State::from_u8(self.state).is_half_open());
+        entry.slot = slot;
+        entry.in_ifindex = from.ifindex;
+        entry.out_ifindex = if to.way == way::CONTAINER {
+            to.ifindex
+        } else {
+            0
+        };
+        entry.in_endpoint = from.endpoint;
+        entry.out_endpoint = to.endpoint;
+        entry.mapping = self.mapping;
+        entry.in_mac = from.mac;
+        entry.out_dst_mac = to.mac;
+        entry.out_src_mac = to.gateway_mac;
+        entry.pad = [0; 2];
+        entry.translated = match direction {
+            Direction::Original => self.translated,
+            Direction::Reply => self.original.reversed(),
+        };
+        entry.via_ifindex = if to.way == way::OUTSIDE {
+            self.via_ifindex
+        } else {
+            0
+        };
     }
 }
 
@@ -409,15 +487,13 @@ impl<F: Family> NewFlow<F> {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 pub struct Rooms {
     /// The next place in the ring of half-open flows; wraps.
-    pub half_open_next: u32,
+    pub half_open_next: u64,
     /// Places of the other flows' ring that were ever used; freed ones lie in a queue.
-    pub flows_high_water: u32,
+    pub flows_high_water: u64,
     /// How many flows are in the table beside half-open ones.
-    pub flows: u32,
+    pub flows: u64,
     /// Where the sweep of the flows' ring goes on.
-    pub sweep_flows: u32,
+    pub sweep_flows: u64,
     /// Where the sweep of the half-open ring goes on.
-    pub sweep_half_open: u32,
-    /// Always zero.
-    pub pad: u32,
+    pub sweep_half_open: u64,
 }

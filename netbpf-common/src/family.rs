@@ -2,7 +2,10 @@
 
 use core::{fmt::Debug, hash::Hash};
 
-use crate::wire::{Ipv4, Ipv6};
+use crate::{
+    endpoint::{Interface, Network},
+    wire::{Ipv4, Ipv6},
+};
 
 /// What differs between IPv4 and IPv6 above the wire.
 pub trait Family: Copy + Debug + Default + Eq + Hash + 'static {
@@ -32,6 +35,10 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + 'static {
     fn is_link_local(addr: &Self::Addr) -> bool;
     /// `0.0.0.0` or `::`.
     fn is_unspecified(addr: &Self::Addr) -> bool;
+    /// The interface's own address; unspecified: none.
+    fn interface_address(interface: &Interface) -> Self::Addr;
+    /// The network's gateway address; unspecified: none.
+    fn gateway(network: &Network) -> Self::Addr;
 }
 
 /// IPv4.
@@ -79,6 +86,16 @@ impl Family for V4 {
     fn is_unspecified(addr: &Ipv4) -> bool {
         addr.0 == 0
     }
+
+    #[inline(always)]
+    fn interface_address(interface: &Interface) -> Ipv4 {
+        interface.address_v4
+    }
+
+    #[inline(always)]
+    fn gateway(network: &Network) -> Ipv4 {
+        network.gateway_v4
+    }
 }
 
 impl Family for V6 {
@@ -103,7 +120,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_loopback(addr: &Ipv6) -> bool {
-        addr.0 == [0, 0, 0, 1_u32.to_be()]
+        *addr == Ipv6([0, 0, 0, 1_u32.to_be()])
     }
 
     #[inline(always)]
@@ -114,6 +131,16 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_unspecified(addr: &Ipv6) -> bool {
-        addr.0 == [0; 4]
+        *addr == Ipv6::UNSPECIFIED
+    }
+
+    #[inline(always)]
+    fn interface_address(interface: &Interface) -> Ipv6 {
+        interface.address_v6
+    }
+
+    #[inline(always)]
+    fn gateway(network: &Network) -> Ipv6 {
+        network.gateway_v6
     }
 }

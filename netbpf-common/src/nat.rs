@@ -42,7 +42,16 @@ const _: () = assert!(size_of::<PublishTarget<V6>>() == 28);
 /// long as it stands; its value is 1.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, bytemuck::Pod,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    bytemuck::Pod,
     bytemuck::Zeroable,
 )]
 pub struct MappingKey {
@@ -74,7 +83,11 @@ pub const fn candidate_port(hash: u32, attempt: u32) -> u16 {
 /// words stand before UDP's.
 #[inline(always)]
 pub const fn reserved_bit(proto: u8, port: u16) -> (u32, u64) {
-    let base = if proto == crate::tuple::proto::UDP { RESERVED_WORDS / 2 } else { 0 };
+    let base = if proto == crate::tuple::proto::UDP {
+        RESERVED_WORDS / 2
+    } else {
+        0
+    };
     (base + (port as u32 >> 6), 1 << (port & 63))
 }
 

@@ -65,7 +65,7 @@ mod user {
         endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
         nat::MappingKey,
         verdict::Counter,
-        wire::{Ipv4, Ipv6},
+        wire::{Ipv4, Ipv6, Mac},
     };
 
     macro_rules! aya_pod {
@@ -76,7 +76,7 @@ mod user {
     }
 
     aya_pod! {
-        Counter Endpoint GlobalConfig HostAddress Interface Ipv4 Ipv6 MacKey MappingKey Network
-        Rooms
+        Counter Endpoint GlobalConfig HostAddress Interface Ipv4 Ipv6 Mac MacKey MappingKey
+        Network Rooms
     }
 }

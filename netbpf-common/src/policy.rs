@@ -67,8 +67,14 @@ pub const fn decide(from: Party, to: Party, access: Access) -> Result<(), DropRe
             }
         }
         (
-            Party::Container { network: from, flags: from_flags },
-            Party::Container { network: to, flags: to_flags },
+            Party::Container {
+                network: from,
+                flags: from_flags,
+            },
+            Party::Container {
+                network: to,
+                flags: to_flags,
+            },
         ) => {
             if from == to {
                 return match access {

@@ -37,7 +37,11 @@ pub struct Service<F: Family> {
 
 impl<F: Family> Default for Service<F> {
     fn default() -> Self {
-        Self { mapping: 0, count: 0, backends: [Backend::default(); MAX_BACKENDS] }
+        Self {
+            mapping: 0,
+            count: 0,
+            backends: [Backend::default(); MAX_BACKENDS],
+        }
     }
 }
 

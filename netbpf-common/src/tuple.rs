@@ -22,7 +22,7 @@ pub mod proto {
 /// `src_port` and `dst_port` are the ports of TCP and UDP; an ICMP echo has its identifier in
 /// both, so that a reply's tuple is the reversed one of its request; other protocols have zero.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialOrd)]
 pub struct Tuple<F: Family> {
     /// Source address, wire order.
     pub src_addr: F::Addr,
@@ -35,7 +35,33 @@ pub struct Tuple<F: Family> {
     /// IP protocol number.
     pub proto: u8,
     /// Always zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Always zero.
+    pub pad2: u16,
+}
+
+impl<F: Family> PartialEq for Tuple<F> {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.src_addr == other.src_addr
+            && self.dst_addr == other.dst_addr
+            && self.src_port == other.src_port
+            && self.dst_port == other.dst_port
+            && self.proto == other.proto
+    }
+}
+
+impl<F: Family> core::hash::Hash for Tuple<F> {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        (
+            self.src_addr,
+            self.dst_addr,
+            self.src_port,
+            self.dst_port,
+            self.proto,
+        )
+            .hash(state);
+    }
 }
 
 impl<F: Family> Tuple<F> {
@@ -48,7 +74,8 @@ impl<F: Family> Tuple<F> {
             src_port: self.dst_port,
             dst_port: self.src_port,
             proto: self.proto,
-            pad: [0; 3],
+            pad: 0,
+            pad2: 0,
         }
     }
 

@@ -38,24 +38,92 @@ impl Hook {
     }
 }
 
-/// How a packet leaves a hook.
+/// How a packet leaves a hook, in one word.
+///
+/// An enum with a payload would leave the payload of the other variants undefined, and the verifier
+/// takes whatever register a compiler picks for that at its word.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub struct Verdict(u64);
+
+/// What a [`Verdict`] is about.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
     /// Not ours, or allowed as it is: the next program, then the stack or the wire.
-    Pass,
+    Pass = 0,
     /// On to the host's stack, marked as allowed.
-    ToHost,
-    /// As [`Verdict::ToHost`] because the short way can't take it; counted.
-    Stack(StackReason),
-    /// Into the container behind this veth.
-    Container {
-        /// The host side of the veth.
-        ifindex: u32,
-    },
-    /// The redirect is already set up, by a helper that returned this action.
-    Redirected(i32),
-    /// Dropped.
-    Drop(DropReason),
+    ToHost = 1,
+    /// As [`Outcome::ToHost`] because the short way can't take it; payload: a [`StackReason`].
+    Stack = 2,
+    /// Into the container behind a veth; payload: the ifindex of its host side.
+    Container = 3,
+    /// A flow is drafted; payload: how to commit it.
+    Commit = 4,
+    /// Dropped; payload: a [`DropReason`].
+    Drop = 5,
+}
+
+impl Verdict {
+    /// [`Outcome::Pass`].
+    pub const PASS: Self = Self::new(Outcome::Pass, 0);
+    /// [`Outcome::ToHost`].
+    pub const TO_HOST: Self = Self::new(Outcome::ToHost, 0);
+
+    #[inline(always)]
+    const fn new(outcome: Outcome, payload: u32) -> Self {
+        Self((outcome as u64) << 32 | payload as u64)
+    }
+
+    /// [`Outcome::Stack`].
+    #[inline(always)]
+    pub const fn stack(reason: StackReason) -> Self {
+        Self::new(Outcome::Stack, reason as u32)
+    }
+
+    /// [`Outcome::Container`].
+    #[inline(always)]
+    pub const fn container(ifindex: u32) -> Self {
+        Self::new(Outcome::Container, ifindex)
+    }
+
+    /// [`Outcome::Commit`].
+    #[inline(always)]
+    pub const fn commit(how: u32) -> Self {
+        Self::new(Outcome::Commit, how)
+    }
+
+    /// [`Outcome::Drop`].
+    #[inline(always)]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self::new(Outcome::Drop, reason as u32)
+    }
+
+    /// What it is about.
+    #[inline(always)]
+    pub const fn outcome(self) -> Outcome {
+        match (self.0 >> 32) as u8 {
+            0 => Outcome::Pass,
+            1 => Outcome::ToHost,
+            2 => Outcome::Stack,
+            3 => Outcome::Container,
+            4 => Outcome::Commit,
+            _ => Outcome::Drop,
+        }
+    }
+
+    /// Its payload.
+    #[inline(always)]
+    pub const fn payload(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl From<DropReason> for Verdict {
+    #[inline(always)]
+    fn from(reason: DropReason) -> Self {
+        Self::drop(reason)
+    }
 }
 
 macro_rules! reasons {
@@ -111,9 +179,9 @@ reasons! {
         PortsExhausted => "ports_exhausted", "no free source port for masquerading";
         NoSourceAddress => "no_source_address", "the way out has no address to masquerade with";
         NoRoute => "no_route", "the host has no route to the destination";
+        ForwardingOff => "forwarding_off", "forwarding is off on the network's bridge";
         WayOutNotHooked => "way_out_not_hooked", "the route leaves by an interface that this instance does not hook";
         TtlExceeded => "ttl_exceeded", "TTL or hop limit ran out";
-        TooBig => "too_big", "larger than the container's MTU";
         NotTranslatable => "not_translatable", "the translation of this packet can't be written";
         UnannouncedPort => "unannounced_port", "a frame from a bridge port that is not ours";
         UntranslatedSource => "untranslated_source", "a container's packet would have left with its own address";
@@ -138,13 +206,25 @@ pub const COUNTERS: u32 = Hook::ALL.len() as u32 * COUNTERS_PER_HOOK;
 /// The index of a drop's counter.
 #[inline(always)]
 pub const fn drop_counter(hook: Hook, reason: DropReason) -> u32 {
-    hook as u32 * COUNTERS_PER_HOOK + reason as u32
+    drop_counter_of(hook, reason as u32)
+}
+
+/// As [`drop_counter`], by the reason's number.
+#[inline(always)]
+pub const fn drop_counter_of(hook: Hook, reason: u32) -> u32 {
+    hook as u32 * COUNTERS_PER_HOOK + reason
 }
 
 /// The index of the counter of a way through the stack.
 #[inline(always)]
 pub const fn stack_counter(hook: Hook, reason: StackReason) -> u32 {
-    hook as u32 * COUNTERS_PER_HOOK + DropReason::ALL.len() as u32 + reason as u32
+    stack_counter_of(hook, reason as u32)
+}
+
+/// As [`stack_counter`], by the reason's number.
+#[inline(always)]
+pub const fn stack_counter_of(hook: Hook, reason: u32) -> u32 {
+    hook as u32 * COUNTERS_PER_HOOK + DropReason::ALL.len() as u32 + reason
 }
 
 /// One counter, of one CPU.

@@ -45,7 +45,7 @@ pub struct Ipv4(pub u32);
 
 /// An IPv6 address in network byte order, as four words.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialOrd, Pod, Zeroable)]
 pub struct Ipv6(pub [u32; 4]);
 
 impl Ipv4 {
@@ -111,11 +111,63 @@ impl From<Ipv6> for StdIpv6Addr {
     }
 }
 
-/// A MAC address.
-pub type Mac = [u8; 6];
+/// A MAC address, as three words in wire order: frames are aligned to no more than that.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialOrd, Pod, Zeroable)]
+pub struct Mac(pub [u16; 3]);
 
-/// Whether `mac` is a group (multicast or broadcast) address: IEEE 802.3, the I/G bit.
-#[inline(always)]
-pub const fn is_group_mac(mac: &Mac) -> bool {
-    mac[0] & 1 != 0
+impl Mac {
+    /// Wraps the six bytes as the wire has them.
+    #[inline(always)]
+    pub const fn from_wire(b: [u8; 6]) -> Self {
+        Self([
+            u16::from_ne_bytes([b[0], b[1]]),
+            u16::from_ne_bytes([b[2], b[3]]),
+            u16::from_ne_bytes([b[4], b[5]]),
+        ])
+    }
+
+    /// The six bytes as the wire has them.
+    #[inline(always)]
+    pub const fn to_wire(self) -> [u8; 6] {
+        let [a, b, c] = self.0;
+        let ([a, b], [c, d], [e, f]) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes());
+        [a, b, c, d, e, f]
+    }
+
+    /// Whether it is a group (multicast or broadcast) address: IEEE 802.3, the I/G bit.
+    #[inline(always)]
+    pub const fn is_group(self) -> bool {
+        self.0[0].to_ne_bytes()[0] & 1 != 0
+    }
+}
+
+// Comparisons of arrays become calls of `bcmp` on BPF, a loop over bytes; these are a few words.
+
+impl PartialEq for Mac {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b, c], [d, e, f]) = (self.0, other.0);
+        a == d && b == e && c == f
+    }
+}
+
+impl core::hash::Hash for Mac {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for Ipv6 {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        a == e && b == f && c == g && d == h
+    }
+}
+
+impl core::hash::Hash for Ipv6 {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
 }

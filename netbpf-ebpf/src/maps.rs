@@ -1,25 +1,39 @@
-//! Every map: key, value, size, who writes it. No other file declares one.
+//! Every map: key, value, size, who writes it; and the few ways to use them. No other file
+//! declares a map or holds a pointer into one by itself.
 //!
 //! The sizes here are what the loader gets unless it asks for others; those of the flow table come
 //! from the config. "Loader" means that programs only read.
 
+#![expect(
+    unsafe_code,
+    reason = "map values are raw kernel memory; the ways to them stand here"
+)]
+
+use core::ops::Deref;
+
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, Queue},
+    bindings::BPF_NOEXIST,
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, Queue, lpm_trie::Key},
     macros::btf_map,
 };
 use netbpf_common::{
     config::GlobalConfig,
-    conntrack::{Entry, Rooms},
+    conntrack::{Entry, NewFlow, Rooms, State, Tick, Timeouts},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
-    family::{V4, V6},
+    family::{Family, V4, V6},
     nat::{MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
+    packet::Packet,
     service::Service,
     tuple::Tuple,
-    verdict::{COUNTERS, Counter},
+    verdict::{self, Counter},
     wire::{Ipv4, Ipv6},
 };
 
-use crate::{fragment::{FragmentKey, FragmentPorts}, sweep::SweepTimer};
+use crate::{
+    atomic,
+    fragment::{FragmentKey, FragmentPorts},
+    sweep::SweepTimer,
+};
 
 /// `BPF_F_NO_PREALLOC`: memory grows with what is in the map.
 const SPARSE: usize = 1;
@@ -138,8 +152,475 @@ pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, FragmentPorts, 8192> = LruH
 
 /// Drops and ways through the stack: `verdict::drop_counter`, `verdict::stack_counter`. Programs.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
+pub static COUNTERS: PerCpuArray<Counter, { verdict::COUNTERS as usize }> = PerCpuArray::new();
+
+/// The packet in work. Room for what an eBPF stack of 512 bytes has none for: a program of the TC
+/// hooks runs to its end before another one starts on the same CPU, so that each has it for
+/// itself. Programs.
+#[btf_map]
+pub static PACKET_V4: PerCpuArray<Packet<V4>, 1> = PerCpuArray::new();
+
+/// As `PACKET_V4`.
+#[btf_map]
+pub static PACKET_V6: PerCpuArray<Packet<V6>, 1> = PerCpuArray::new();
+
+/// The flow that is being made. Programs.
+#[btf_map]
+pub static DRAFT_V4: PerCpuArray<NewFlow<V4>, 1> = PerCpuArray::new();
+
+/// As `DRAFT_V4`.
+#[btf_map]
+pub static DRAFT_V6: PerCpuArray<NewFlow<V6>, 1> = PerCpuArray::new();
+
+/// The key of the half that is being put in. Programs.
+#[btf_map]
+pub static KEY_V4: PerCpuArray<Tuple<V4>, 1> = PerCpuArray::new();
+
+/// As `KEY_V4`.
+#[btf_map]
+pub static KEY_V6: PerCpuArray<Tuple<V6>, 1> = PerCpuArray::new();
+
+/// The half that is being put in. Programs.
+#[btf_map]
+pub static ENTRY_V4: PerCpuArray<Entry<V4>, 1> = PerCpuArray::new();
+
+/// As `ENTRY_V4`.
+#[btf_map]
+pub static ENTRY_V6: PerCpuArray<Entry<V6>, 1> = PerCpuArray::new();
 
 /// The timer of the sweep. Programs.
 #[btf_map]
 pub static SWEEP: Array<SweepTimer, 1> = Array::new();
+
+/// The config, as the loader last wrote it.
+#[inline(always)]
+pub fn config() -> &'static GlobalConfig {
+    CONFIG.get(0).unwrap_or(&NO_CONFIG)
+}
+
+/// For the verifier, to which the config might be missing.
+static NO_CONFIG: GlobalConfig = GlobalConfig {
+    abi_version: 0,
+    generation: 0,
+    timeouts: Timeouts {
+        established: 0,
+        half_open: 0,
+        closing: 0,
+        udp: 0,
+        udp_stream: 0,
+        icmp: 0,
+    },
+    max_flows: 0,
+    max_half_open: 0,
+};
+
+/// The interface with this index.
+#[inline(always)]
+pub fn interface(ifindex: u32) -> Option<&'static Interface> {
+    // SAFETY: the loader alone writes, and replaces whole values; an old one lives until the end
+    // of this run (RCU). So in the getters below.
+    unsafe { INTERFACES.get(ifindex) }
+}
+
+/// The network with this id.
+#[inline(always)]
+pub fn network(id: u32) -> Option<&'static Network> {
+    // SAFETY: see `interface`.
+    unsafe { NETWORKS.get(id) }
+}
+
+/// The container end with this MAC on a network.
+#[inline(always)]
+pub fn endpoint_by_mac(key: &MacKey) -> Option<&'static Endpoint> {
+    // SAFETY: see `interface`.
+    unsafe { ENDPOINTS_BY_MAC.get(key) }
+}
+
+/// Whether a mapping still leads to an endpoint.
+#[inline(always)]
+pub fn mapping_stands(key: &MappingKey) -> bool {
+    // SAFETY: see `interface`.
+    unsafe { MAPPINGS.get(key) }.is_some()
+}
+
+/// Whether masquerade must leave a port alone.
+#[inline(always)]
+pub fn is_reserved(protocol: u8, port: u16) -> bool {
+    let (word, bit) = netbpf_common::nat::reserved_bit(protocol, port);
+    RESERVED_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// Counts a packet on this CPU.
+#[inline(always)]
+pub fn count(index: u32, len: u32) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: this CPU's own slot, and TC programs of one CPU run one after the other.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += u64::from(len);
+        }
+    }
+}
+
+/// A half of a flow, in the table.
+///
+/// Other CPUs may write the same entry: what changes is written in one piece.
+pub struct Half<F: Family>(*mut Entry<F>);
+
+impl<F: Family> Clone for Half<F> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Family> Copy for Half<F> {}
+
+impl<F: Family> Deref for Half<F> {
+    type Target = Entry<F>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Entry<F> {
+        // SAFETY: the pointer came from a lookup in this run.
+        unsafe { &*self.0 }
+    }
+}
+
+impl<F: Family> Half<F> {
+    /// Counts a packet and notes the time, if it is another one.
+    #[inline(always)]
+    pub fn touch(self, len: u32, now: Tick) {
+        // SAFETY: see `deref`; the fields are aligned.
+        unsafe {
+            atomic::add(&raw mut (*self.0).packets, 1);
+            atomic::add(&raw mut (*self.0).bytes, u64::from(len));
+            if (*self.0).last_seen != now {
+                (&raw mut (*self.0).last_seen).write_volatile(now);
+            }
+        }
+    }
+
+    /// Sets the state of this half.
+    #[inline(always)]
+    pub fn set_state(self, state: State) {
+        // SAFETY: see `deref`.
+        unsafe { (&raw mut (*self.0).state).write_volatile(state as u8) }
+    }
+
+    /// Claims the flow's way out of the half-open room, for one CPU alone; whether this one got
+    /// it. To be asked of the original half.
+    #[inline(always)]
+    pub fn claim_promotion(self) -> bool {
+        // `generation`, `state`, `flags`, `way` and `promoted` are one aligned word.
+        const PROMOTED: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 1]);
+        const _: () = assert!(core::mem::offset_of!(Entry<V6>, generation) == 24);
+        const _: () = assert!(core::mem::offset_of!(Entry<V6>, promoted) == 31);
+        // SAFETY: see `deref`; only the bit of `promoted` changes.
+        let before = unsafe { atomic::fetch_or((&raw mut (*self.0).generation).cast(), PROMOTED) };
+        before & PROMOTED == 0
+    }
+
+    /// Sets the place of this half.
+    #[inline(always)]
+    pub fn set_slot(self, slot: u32) {
+        // SAFETY: see `deref`.
+        unsafe { (&raw mut (*self.0).slot).write_volatile(slot) }
+    }
+
+    /// Notes that policy agreed in `generation`.
+    #[inline(always)]
+    pub fn set_generation(self, generation: u32) {
+        // SAFETY: see `deref`.
+        unsafe { (&raw mut (*self.0).generation).write_volatile(generation) }
+    }
+
+    /// Notes the interface to the outside that was last found to be hooked.
+    #[inline(always)]
+    pub fn set_out_ifindex(self, ifindex: u32) {
+        // SAFETY: see `deref`.
+        unsafe { (&raw mut (*self.0).out_ifindex).write_volatile(ifindex) }
+    }
+}
+
+/// The shared cursors and counts of one family.
+#[derive(Clone, Copy)]
+pub struct RoomsRef(*mut Rooms);
+
+impl RoomsRef {
+    /// The next place of the half-open ring, not yet wrapped.
+    #[inline(always)]
+    pub fn next_half_open(self) -> u64 {
+        // SAFETY: an array's value, alive with the program; so below.
+        unsafe { atomic::fetch_add(&raw mut (*self.0).half_open_next, 1) }
+    }
+
+    /// How far the half-open ring was ever used, not yet wrapped.
+    #[inline(always)]
+    pub fn half_open_used(self) -> u64 {
+        // SAFETY: see `next_half_open`.
+        unsafe { (&raw const (*self.0).half_open_next).read_volatile() }
+    }
+
+    /// A place of the flows' ring that was never used before.
+    #[inline(always)]
+    pub fn next_flow_slot(self) -> u64 {
+        // SAFETY: see `next_half_open`.
+        unsafe { atomic::fetch_add(&raw mut (*self.0).flows_high_water, 1) }
+    }
+
+    /// How many places of the flows' ring were ever used.
+    #[inline(always)]
+    pub fn flow_slots_used(self) -> u64 {
+        // SAFETY: see `next_half_open`.
+        unsafe { (&raw const (*self.0).flows_high_water).read_volatile() }
+    }
+
+    /// How many flows there are beside half-open ones.
+    #[inline(always)]
+    pub fn flows(self) -> u64 {
+        // SAFETY: see `next_half_open`.
+        unsafe { (&raw const (*self.0).flows).read_volatile() }
+    }
+
+    /// One flow more.
+    #[inline(always)]
+    pub fn add_flow(self) {
+        // SAFETY: see `next_half_open`.
+        unsafe { atomic::fetch_add(&raw mut (*self.0).flows, 1) };
+    }
+
+    /// One flow less.
+    #[inline(always)]
+    pub fn remove_flow(self) {
+        // SAFETY: see `next_half_open`.
+        unsafe { atomic::fetch_add(&raw mut (*self.0).flows, u64::MAX) };
+    }
+
+    /// Moves the sweep of the flows' ring on by `by`; where it stood.
+    #[inline(always)]
+    pub fn sweep_flows(self, by: u64) -> u64 {
+        // SAFETY: see `next_half_open`.
+        unsafe { atomic::fetch_add(&raw mut (*self.0).sweep_flows, by) }
+    }
+
+    /// Moves the sweep of the half-open ring on by `by`; where it stood.
+    #[inline(always)]
+    pub fn sweep_half_open(self, by: u64) -> u64 {
+        // SAFETY: see `next_half_open`.
+        unsafe { atomic::fetch_add(&raw mut (*self.0).sweep_half_open, by) }
+    }
+}
+
+/// A family's own maps.
+pub trait Tables: Family {
+    /// A half of a flow, by its key.
+    fn half(key: &Tuple<Self>) -> Option<Half<Self>>;
+    /// Puts a half under its key unless there is one.
+    fn insert_half(key: &Tuple<Self>, entry: &Entry<Self>) -> bool;
+    /// Takes a half away; whether it was there.
+    fn remove_half(key: &Tuple<Self>) -> bool;
+    /// The key at a place of the half-open ring.
+    fn half_open_at(slot: u32) -> Option<Tuple<Self>>;
+    /// Puts a key at a place of the half-open ring.
+    fn set_half_open(slot: u32, key: &Tuple<Self>) -> bool;
+    /// The key at a place of the flows' ring.
+    fn flow_at(slot: u32) -> Option<Tuple<Self>>;
+    /// Puts a key at a place of the flows' ring.
+    fn set_flow(slot: u32, key: &Tuple<Self>) -> bool;
+    /// A place of the flows' ring that was given back.
+    fn take_free_slot() -> Option<u32>;
+    /// Gives a place of the flows' ring back.
+    fn give_free_slot(slot: u32);
+    /// Cursors and counts.
+    fn rooms() -> Option<RoomsRef>;
+    /// The container end with this address.
+    fn endpoint(addr: &Self::Addr) -> Option<&'static Endpoint>;
+    /// The id of the network in whose subnet the address lies.
+    fn subnet(addr: &Self::Addr) -> Option<u32>;
+    /// What the host has this address for, if it has it.
+    fn host_address(addr: &Self::Addr) -> Option<&'static HostAddress>;
+    /// Where a published port leads.
+    fn published(key: &PortKey<Self>) -> Option<&'static PublishTarget<Self>>;
+    /// A service port's backends.
+    fn service(key: &PortKey<Self>) -> Option<&'static Service<Self>>;
+    /// The ports of a datagram, by its first fragment.
+    fn fragment_ports(key: &FragmentKey<Self>) -> Option<FragmentPorts>;
+    /// Leaves the ports of a first fragment for the later ones.
+    fn set_fragment_ports(key: &FragmentKey<Self>, ports: FragmentPorts);
+    /// This CPU's packet in work.
+    fn packet() -> Option<&'static mut Packet<Self>>;
+    /// This CPU's flow that is being made.
+    fn draft() -> Option<&'static mut NewFlow<Self>>;
+    /// The key of this CPU's half that is being put in.
+    fn key() -> Option<&'static mut Tuple<Self>>;
+    /// This CPU's half that is being put in.
+    fn entry() -> Option<&'static mut Entry<Self>>;
+}
+
+macro_rules! tables {
+    (
+        $family:ident, $conntrack:ident, $half_open:ident, $flows:ident, $free_slots:ident,
+        $rooms:ident, $endpoints:ident, $subnets:ident, $host_addresses:ident, $published:ident,
+        $services:ident, $fragments:ident, $packet:ident, $draft:ident,
+        $key:ident, $entry:ident
+    ) => {
+        impl Tables for $family {
+            #[inline(always)]
+            fn half(key: &Tuple<Self>) -> Option<Half<Self>> {
+                $conntrack.get_ptr_mut(key).map(Half)
+            }
+
+            #[inline(always)]
+            fn insert_half(key: &Tuple<Self>, entry: &Entry<Self>) -> bool {
+                $conntrack
+                    .insert(key, entry, u64::from(BPF_NOEXIST))
+                    .is_ok()
+            }
+
+            #[inline(always)]
+            fn remove_half(key: &Tuple<Self>) -> bool {
+                $conntrack.remove(key).is_ok()
+            }
+
+            #[inline(always)]
+            fn half_open_at(slot: u32) -> Option<Tuple<Self>> {
+                $half_open.get(slot).copied()
+            }
+
+            #[inline(always)]
+            fn set_half_open(slot: u32, key: &Tuple<Self>) -> bool {
+                $half_open.set(slot, key, 0).is_ok()
+            }
+
+            #[inline(always)]
+            fn flow_at(slot: u32) -> Option<Tuple<Self>> {
+                $flows.get(slot).copied()
+            }
+
+            #[inline(always)]
+            fn set_flow(slot: u32, key: &Tuple<Self>) -> bool {
+                $flows.set(slot, key, 0).is_ok()
+            }
+
+            #[inline(always)]
+            fn take_free_slot() -> Option<u32> {
+                $free_slots.pop().ok().flatten()
+            }
+
+            #[inline(always)]
+            fn give_free_slot(slot: u32) {
+                // The queue has a place for every slot, so that this can't fail.
+                let _ = $free_slots.push(slot, 0);
+            }
+
+            #[inline(always)]
+            fn rooms() -> Option<RoomsRef> {
+                $rooms.get_ptr_mut(0).map(RoomsRef)
+            }
+
+            #[inline(always)]
+            fn endpoint(addr: &Self::Addr) -> Option<&'static Endpoint> {
+                // SAFETY: see `interface`; so in the getters below.
+                unsafe { $endpoints.get(addr) }
+            }
+
+            #[inline(always)]
+            fn subnet(addr: &Self::Addr) -> Option<u32> {
+                $subnets.get(&Key::new(Self::ADDR_BITS, *addr)).copied()
+            }
+
+            #[inline(always)]
+            fn host_address(addr: &Self::Addr) -> Option<&'static HostAddress> {
+                // SAFETY: see `endpoint`.
+                unsafe { $host_addresses.get(addr) }
+            }
+
+            #[inline(always)]
+            fn published(key: &PortKey<Self>) -> Option<&'static PublishTarget<Self>> {
+                // SAFETY: see `endpoint`.
+                unsafe { $published.get(key) }
+            }
+
+            #[inline(always)]
+            fn service(key: &PortKey<Self>) -> Option<&'static Service<Self>> {
+                // SAFETY: see `endpoint`.
+                unsafe { $services.get(key) }
+            }
+
+            #[inline(always)]
+            fn fragment_ports(key: &FragmentKey<Self>) -> Option<FragmentPorts> {
+                // SAFETY: the value is one word, copied at once.
+                unsafe { $fragments.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn set_fragment_ports(key: &FragmentKey<Self>, ports: FragmentPorts) {
+                // An LRU map makes room by itself; where it can't, the later fragments are
+                // counted as dropped.
+                let _ = $fragments.insert(key, ports, 0);
+            }
+
+            #[inline(always)]
+            fn packet() -> Option<&'static mut Packet<Self>> {
+                // SAFETY: this CPU's own, and nobody else uses it during this run; a caller that
+                // asks again has let go of what it had. So below.
+                $packet.get_ptr_mut(0).map(|packet| unsafe { &mut *packet })
+            }
+
+            #[inline(always)]
+            fn draft() -> Option<&'static mut NewFlow<Self>> {
+                // SAFETY: see `packet`.
+                $draft.get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+            }
+
+            #[inline(always)]
+            fn key() -> Option<&'static mut Tuple<Self>> {
+                // SAFETY: see `packet`.
+                $key.get_ptr_mut(0).map(|key| unsafe { &mut *key })
+            }
+
+            #[inline(always)]
+            fn entry() -> Option<&'static mut Entry<Self>> {
+                // SAFETY: see `packet`.
+                $entry.get_ptr_mut(0).map(|entry| unsafe { &mut *entry })
+            }
+        }
+    };
+}
+
+tables!(
+    V4,
+    CONNTRACK_V4,
+    HALF_OPEN_V4,
+    FLOWS_V4,
+    FREE_SLOTS_V4,
+    ROOMS_V4,
+    ENDPOINTS_V4,
+    SUBNETS_V4,
+    HOST_ADDRESSES_V4,
+    PUBLISHED_V4,
+    SERVICES_V4,
+    FRAGMENTS_V4,
+    PACKET_V4,
+    DRAFT_V4,
+    KEY_V4,
+    ENTRY_V4
+);
+tables!(
+    V6,
+    CONNTRACK_V6,
+    HALF_OPEN_V6,
+    FLOWS_V6,
+    FREE_SLOTS_V6,
+    ROOMS_V6,
+    ENDPOINTS_V6,
+    SUBNETS_V6,
+    HOST_ADDRESSES_V6,
+    PUBLISHED_V6,
+    SERVICES_V6,
+    FRAGMENTS_V6,
+    PACKET_V6,
+    DRAFT_V6,
+    KEY_V6,
+    ENTRY_V6
+);

@@ -22,7 +22,7 @@ use netbpf_common::{
     nat::{MappingKey, PortKey, PublishTarget, reserved_bit},
     service::{Backend, MAX_BACKENDS, Service},
     tuple::proto,
-    wire::{Be16, Ipv4, Ipv6},
+    wire::{self, Be16, Ipv4, Ipv6},
 };
 
 use crate::{
@@ -419,7 +419,7 @@ fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridg
                 | flag(network.internal, network_flags::INTERNAL)
                 | flag(network.masquerade, network_flags::MASQUERADE),
             bridge_ifindex: link.index,
-            bridge_mac: bridge.mac,
+            bridge_mac: wire::Mac::from_wire(bridge.mac),
             pad: [0; 2],
             gateway_v4,
             gateway_v6,
@@ -429,7 +429,7 @@ fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridg
         link.index,
         Interface {
             role: role::BRIDGE,
-            mac: bridge.mac,
+            mac: wire::Mac::from_wire(bridge.mac),
             network: network.id,
             address_v4: gateway_v4,
             address_v6: gateway_v6,
@@ -468,7 +468,7 @@ fn put_container(
         id: attachment.endpoint,
         network,
         ifindex,
-        mac: attachment.mac,
+        mac: wire::Mac::from_wire(attachment.mac),
         pad: [0; 2],
     };
     contents.interfaces.insert(
@@ -476,7 +476,7 @@ fn put_container(
         Interface {
             role: role::CONTAINER,
             pad: 0,
-            mac: attachment.mac,
+            mac: wire::Mac::from_wire(attachment.mac),
             network,
             endpoint: attachment.endpoint,
             address_v4: attachment.ipv4.map_or(Ipv4::UNSPECIFIED, Ipv4::from),
@@ -491,7 +491,7 @@ fn put_container(
     }
     let key = MacKey {
         network,
-        mac: attachment.mac,
+        mac: wire::Mac::from_wire(attachment.mac),
         pad: [0; 2],
     };
     contents.endpoints_by_mac.insert(key, endpoint);
@@ -517,7 +517,7 @@ fn put_uplink(contents: &mut Contents, link: &Link, facts: &Facts) {
         link.index,
         Interface {
             role: role::UPLINK,
-            mac: link.mac.unwrap_or_default(),
+            mac: wire::Mac::from_wire(link.mac.unwrap_or_default()),
             address_v4: v4.unwrap_or(Ipv4::UNSPECIFIED),
             address_v6: v6.unwrap_or(Ipv6::UNSPECIFIED),
             ..Interface::default()

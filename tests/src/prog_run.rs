@@ -32,7 +32,7 @@ use netbpf_common::{
     service::{Backend, Service},
     tuple::proto,
     verdict::{COUNTERS_PER_HOOK, Counter, DropReason, Hook, StackReason},
-    wire::{Be16, Ipv4, Ipv6},
+    wire::{self, Be16, Ipv4, Ipv6},
 };
 
 use crate::{
@@ -871,7 +871,7 @@ impl Bed {
             self.ifindex(Place::Uplink),
             Interface {
                 role: role::UPLINK,
-                mac: UPLINK_MAC,
+                mac: wire::Mac::from_wire(UPLINK_MAC),
                 ..Interface::default()
             },
         );
@@ -898,7 +898,7 @@ impl Bed {
             ifindex,
             Interface {
                 role: role::BRIDGE,
-                mac: net.bridge_mac(),
+                mac: wire::Mac::from_wire(net.bridge_mac()),
                 network: net.id(),
                 ..Interface::default()
             },
@@ -908,7 +908,7 @@ impl Bed {
             Network {
                 flags: net.flags(),
                 bridge_ifindex: ifindex,
-                bridge_mac: net.bridge_mac(),
+                bridge_mac: wire::Mac::from_wire(net.bridge_mac()),
                 gateway_v4: net.v4(1).into(),
                 gateway_v6: net.v6(1).into(),
                 ..Network::default()
@@ -945,7 +945,7 @@ impl Bed {
             Interface {
                 role: role::CONTAINER,
                 pad: 0,
-                mac: resident.mac(),
+                mac: wire::Mac::from_wire(resident.mac()),
                 network: net.id(),
                 endpoint: resident.endpoint(),
                 address_v4: net.v4(host).into(),
@@ -956,14 +956,14 @@ impl Bed {
             id: resident.endpoint(),
             network: net.id(),
             ifindex,
-            mac: resident.mac(),
+            mac: wire::Mac::from_wire(resident.mac()),
             pad: [0; 2],
         };
         contents.endpoints_v4.insert(net.v4(host).into(), endpoint);
         contents.endpoints_v6.insert(net.v6(host).into(), endpoint);
         let key = MacKey {
             network: net.id(),
-            mac: resident.mac(),
+            mac: wire::Mac::from_wire(resident.mac()),
             pad: [0; 2],
         };
         contents.endpoints_by_mac.insert(key, endpoint);

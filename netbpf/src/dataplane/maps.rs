@@ -749,20 +749,18 @@ fn count_program_map(
     Ok(match name {
         "CONNTRACK_V4" => Some(halves::<V4>(dir)?.len() as u64),
         "CONNTRACK_V6" => Some(halves::<V6>(dir)?.len() as u64),
-        "FLOWS_V4" => Some(rooms(dir, "ROOMS_V4")?.flows.into()),
-        "FLOWS_V6" => Some(rooms(dir, "ROOMS_V6")?.flows.into()),
+        "FLOWS_V4" => Some(rooms(dir, "ROOMS_V4")?.flows),
+        "FLOWS_V6" => Some(rooms(dir, "ROOMS_V6")?.flows),
         // The ring is full once its cursor has gone round.
         "HALF_OPEN_V4" => Some(
             rooms(dir, "ROOMS_V4")?
                 .half_open_next
-                .min(max_entries)
-                .into(),
+                .min(max_entries.into()),
         ),
         "HALF_OPEN_V6" => Some(
             rooms(dir, "ROOMS_V6")?
                 .half_open_next
-                .min(max_entries)
-                .into(),
+                .min(max_entries.into()),
         ),
         "CONFIG" | "ROOMS_V4" | "ROOMS_V6" | "COUNTERS" | "SWEEP" => Some(max_entries.into()),
         _ => None,

@@ -1,0 +1,390 @@
+//! The flow table: find, advance, commit, end.
+//!
+//! Both halves are written together or not at all; a reply key that is taken by another flow is
+//! never overwritten. The states themselves are `netbpf-common`'s.
+
+use netbpf_common::{
+    config::GlobalConfig,
+    conntrack::{NewFlow, State, Tick, entry_flags, is_initial_syn, next_datagram, next_tcp},
+    packet::Packet,
+    tuple::{Direction, Tuple, proto},
+    verdict::DropReason,
+    wire::Mac,
+};
+
+use crate::{
+    kernel,
+    maps::{self, Half, Tables},
+    policy,
+    subprograms::Subprograms,
+};
+
+/// What the table says about a packet.
+pub enum Known<F: Tables> {
+    /// It belongs to this flow.
+    Flow(Half<F>),
+    /// It belongs to none.
+    New,
+    /// It belonged to one that must not go on.
+    Ended(DropReason),
+}
+
+/// The half of a packet that came in by `in_ifindex`; from elsewhere it is no hit.
+#[inline(always)]
+pub fn find<F: Tables>(tuple: &Tuple<F>, in_ifindex: u32) -> Option<Half<F>> {
+    F::half(tuple).filter(|half| half.in_ifindex == in_ifindex)
+}
+
+/// As [`find`], for a frame from a container, which must have the container's MAC.
+#[inline(always)]
+pub fn find_from<F: Tables>(tuple: &Tuple<F>, in_ifindex: u32, mac: Mac) -> Option<Half<F>> {
+    find(tuple, in_ifindex).filter(|half| half.in_mac == mac)
+}
+
+/// Moves a known flow on by one packet.
+#[inline(always)]
+pub fn advance<F: Tables + Subprograms>(half: Half<F>, packet: &Packet<F>, len: u32) -> Known<F> {
+    let config = maps::config();
+    let now = kernel::now();
+    let state = State::from_u8(half.state);
+    let protocol = packet.tuple.proto;
+    let next = if protocol == proto::TCP {
+        next_tcp(state, packet.tcp_flags, half.direction())
+    } else {
+        next_datagram(state, half.direction(), now.since(half.created))
+    };
+    if next as u8 != half.state
+        || half.generation != config.generation
+        || half.is_idle(protocol, now, &config.timeouts)
+        || (protocol == proto::TCP && is_initial_syn(packet.tcp_flags))
+    {
+        match F::change(u32::from(next as u8)) {
+            change::GOES_ON => {}
+            change::NEW => return Known::New,
+            change::FULL => return Known::Ended(DropReason::ConntrackFull),
+            _ => return Known::Ended(DropReason::FlowEnded),
+        }
+    }
+    half.touch(len, now);
+    Known::Flow(half)
+}
+
+/// What comes of [`change()`].
+pub mod change {
+    /// The flow goes on.
+    pub const GOES_ON: u32 = 0;
+    /// The flow is gone, and the packet may begin a new one.
+    pub const NEW: u32 = 1;
+    /// No room for a flow that is no longer half open.
+    pub const FULL: u32 = 2;
+    /// The flow is gone, and the packet with it.
+    pub const ENDED: u32 = 3;
+}
+
+/// The rare part of [`advance`], for the scratch packet: another state, another generation, a flow
+/// that was idle for too long, or a SYN on a closing one.
+#[inline(always)]
+pub fn change<F: Tables>(next: u32) -> u32 {
+    let Some(packet) = F::packet() else {
+        return change::ENDED;
+    };
+    let key = &packet.tuple;
+    let Some(half) = F::half(key) else {
+        return change::NEW;
+    };
+    let config = maps::config();
+    let state = State::from_u8(half.state);
+    let is_syn = key.proto == proto::TCP && is_initial_syn(packet.tcp_flags);
+    if has_expired(half, key, kernel::now(), config) || (is_syn && state.can_be_recycled()) {
+        end(half, key);
+        return change::NEW;
+    }
+    if half.generation != config.generation {
+        if !policy::still_allows(half, key) {
+            end(half, key);
+            return change::ENDED;
+        }
+        half.set_generation(config.generation);
+    }
+    set_state(half, key, State::from_u8(next as u8))
+}
+
+/// Moves both halves to a state, and the flow to the room where that belongs.
+#[inline(always)]
+fn set_state<F: Tables>(half: Half<F>, key: &Tuple<F>, next: State) -> u32 {
+    let state = State::from_u8(half.state);
+    if next == state {
+        return change::GOES_ON;
+    }
+    let partner_key = half.partner();
+    let Some(partner) = F::half(&partner_key) else {
+        // The other half went between two lookups: the flow is ending.
+        return change::GOES_ON;
+    };
+    let (original, original_key) = match half.direction() {
+        Direction::Original => (half, key),
+        Direction::Reply => (partner, &partner_key),
+    };
+    if state.is_half_open() && !next.is_half_open() && original.claim_promotion() {
+        let Some(slot) = take_slot::<F>(original_key) else {
+            end(half, key);
+            return change::FULL;
+        };
+        half.set_slot(slot);
+        partner.set_slot(slot);
+    }
+    half.set_state(next);
+    partner.set_state(next);
+    change::GOES_ON
+}
+
+/// Whether both halves have been idle for too long.
+#[inline(always)]
+fn has_expired<F: Tables>(half: Half<F>, key: &Tuple<F>, now: Tick, config: &GlobalConfig) -> bool {
+    half.is_idle(key.proto, now, &config.timeouts)
+        && F::half(&half.partner())
+            .is_none_or(|partner| partner.is_idle(key.proto, now, &config.timeouts))
+}
+
+/// A place among the flows that are not half open.
+#[inline(always)]
+fn take_slot<F: Tables>(original: &Tuple<F>) -> Option<u32> {
+    let rooms = F::rooms()?;
+    let config = maps::config();
+    if rooms.flows() >= u64::from(config.max_flows) {
+        return None;
+    }
+    let slot = match F::take_free_slot() {
+        Some(slot) => slot,
+        // The cursor may run past the end when CPUs race for the last places; `flow_slots_used`
+        // is never taken for a count of flows.
+        None if rooms.flow_slots_used() < u64::from(config.max_flows) => {
+            rooms.next_flow_slot() as u32
+        }
+        None => return None,
+    };
+    if !F::set_flow(slot, original) {
+        return None;
+    }
+    rooms.add_flow();
+    Some(slot)
+}
+
+/// A place in the half-open ring. The flow that had it gives way, if it is still half open.
+#[inline(always)]
+fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
+    let rooms = F::rooms()?;
+    let max = maps::config().max_half_open;
+    if max == 0 {
+        return None;
+    }
+    let slot = (rooms.next_half_open() % u64::from(max)) as u32;
+    let oldest = F::half_open_at(slot)?;
+    end_half_open(&oldest, slot);
+    F::set_half_open(slot, original).then_some(slot)
+}
+
+/// Ends the flow with this original key if it still is half open and has this place.
+#[inline(always)]
+fn end_half_open<F: Tables>(key: &Tuple<F>, slot: u32) {
+    if let Some(half) = F::half(key)
+        && half.slot == slot
+        && State::from_u8(half.state).is_half_open()
+        && half.direction() == Direction::Original
+    {
+        end(half, key);
+    }
+}
+
+/// Takes both halves of a flow away and gives its place back. `key` is `half`'s.
+#[inline(always)]
+pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
+    let slot = half.slot;
+    let is_half_open = State::from_u8(half.state).is_half_open();
+    let direction = half.direction();
+    let had_partner = F::remove_half(&half.partner());
+    let had_own = F::remove_half(key);
+    // Whoever takes the original half away gives the place back, and nobody else.
+    let had_original = match direction {
+        Direction::Original => had_own,
+        Direction::Reply => had_partner,
+    };
+    if had_original && !is_half_open {
+        F::give_free_slot(slot);
+        if let Some(rooms) = F::rooms() {
+            rooms.remove_flow();
+        }
+    }
+}
+
+/// Ends the flow at a place of the flows' ring, if both halves have been idle for too long.
+#[inline(always)]
+pub fn sweep_flow<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
+    let Some(key) = F::flow_at(slot) else { return };
+    sweep(&key, slot, now, config, Room::Flows);
+}
+
+/// As [`sweep_flow`], for a place of the half-open ring.
+#[inline(always)]
+pub fn sweep_half_open<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
+    let Some(key) = F::half_open_at(slot) else {
+        return;
+    };
+    sweep(&key, slot, now, config, Room::HalfOpen);
+}
+
+/// Which ring a place is of.
+#[derive(Clone, Copy, PartialEq)]
+enum Room {
+    Flows,
+    HalfOpen,
+}
+
+#[inline(always)]
+fn sweep<F: Tables>(key: &Tuple<F>, slot: u32, now: Tick, config: &GlobalConfig, room: Room) {
+    if let Some(half) = F::half(key)
+        && half.slot == slot
+        && half.direction() == Direction::Original
+        && State::from_u8(half.state).is_half_open() == (room == Room::HalfOpen)
+        && has_expired(half, key, now, config)
+    {
+        end(half, key);
+    }
+}
+
+/// A place for a new flow in the room of its state.
+///
+/// # Errors
+///
+/// [`DropReason::ConntrackFull`].
+#[inline(always)]
+pub fn reserve<F: Tables>(flow: &NewFlow<F>) -> Result<u32, DropReason> {
+    let slot = if State::from_u8(flow.state).is_half_open() {
+        // A flow that could not be promoted later is refused now, before anybody waits for it.
+        match F::rooms() {
+            Some(rooms) if rooms.flows() < u64::from(maps::config().max_flows) => {
+                take_half_open::<F>(&flow.original)
+            }
+            _ => None,
+        }
+    } else {
+        take_slot::<F>(&flow.original)
+    };
+    slot.ok_or(DropReason::ConntrackFull)
+}
+
+/// Gives back the place of a flow that was not committed.
+#[inline(always)]
+pub fn release<F: Tables>(flow: &NewFlow<F>, slot: u32) {
+    if !State::from_u8(flow.state).is_half_open() {
+        F::give_free_slot(slot);
+        if let Some(rooms) = F::rooms() {
+            rooms.remove_flow();
+        }
+    }
+}
+
+/// Puts the draft's reply half into the table; 1 if its key now is this flow's.
+///
+/// An occupied key is this flow's if its original tuple is the same: then another CPU is
+/// committing the same first packet.
+#[inline(always)]
+pub fn insert_reply<F: Tables + Subprograms>(slot: u32) -> u32 {
+    let (Some(flow), Some(entry), Some(key)) = (F::draft(), F::entry(), F::key()) else {
+        return 0;
+    };
+    *key = flow.reply_key();
+    flow.write_half(
+        Direction::Reply,
+        slot,
+        maps::config().generation,
+        kernel::now(),
+        entry,
+    );
+    if F::insert_half(key, entry) {
+        return 1;
+    }
+    let Some(occupant) = F::half(key) else {
+        return 0;
+    };
+    if occupant.flags & entry_flags::REPLY != 0
+        && occupant.translated == entry.translated
+        && occupant.in_endpoint == entry.in_endpoint
+        && occupant.in_ifindex == entry.in_ifindex
+    {
+        return 1;
+    }
+    F::take_over()
+}
+
+/// Puts the draft's original half into the table; 1 if this call did.
+#[inline(always)]
+pub fn insert_original<F: Tables + Subprograms>(slot: u32) -> u32 {
+    let (Some(flow), Some(entry), Some(key)) = (F::draft(), F::entry(), F::key()) else {
+        return 0;
+    };
+    *key = flow.original;
+    flow.write_half(
+        Direction::Original,
+        slot,
+        maps::config().generation,
+        kernel::now(),
+        entry,
+    );
+    if F::insert_half(key, entry) {
+        return 1;
+    }
+    let Some(occupant) = F::half(key) else {
+        return 0;
+    };
+    if occupant.in_ifindex == entry.in_ifindex
+        && occupant.in_endpoint == entry.in_endpoint
+        && occupant.direction() == Direction::Original
+    {
+        return 0;
+    }
+    F::take_over()
+}
+
+/// Takes the scratch key over for the scratch entry, if the flow that has it has expired, or is
+/// one that policy would end at its next packet: another endpoint has the address now, or the
+/// mapping is gone. 1 if it did.
+#[inline(always)]
+pub fn take_over<F: Tables>() -> u32 {
+    let (Some(entry), Some(key)) = (F::entry(), F::key()) else {
+        return 0;
+    };
+    let Some(occupant) = F::half(key) else {
+        return 0;
+    };
+    let config = maps::config();
+    let is_orphaned = occupant.generation != config.generation && !policy::ends_stand(occupant);
+    if !is_orphaned && !has_expired(occupant, key, kernel::now(), config) {
+        return 0;
+    }
+    end(occupant, key);
+    u32::from(F::insert_half(key, entry))
+}
+
+/// Commits the draft's original half, once the reply half is in.
+///
+/// # Errors
+///
+/// [`DropReason::TupleTaken`], where the key is another flow's. That another CPU committed this
+/// same flow first is no error.
+#[inline(always)]
+pub fn commit_original<F: Tables + Subprograms>(
+    flow: &NewFlow<F>,
+    slot: u32,
+) -> Result<(), DropReason> {
+    if F::insert_original(slot) != 0 {
+        return Ok(());
+    }
+    release(flow, slot);
+    // The reply half stays only if it is the winner's as well.
+    let winner = find(&flow.original, flow.from.ifindex);
+    if winner.is_none_or(|half| half.translated != flow.translated) {
+        F::remove_half(&flow.reply_key());
+    }
+    winner.map(|_| ()).ok_or(DropReason::TupleTaken)
+}

@@ -1,0 +1,70 @@
+//! Sends a packet of a known flow its way: the way first, then the rewrite, then off.
+
+use netbpf_common::{
+    conntrack::way,
+    packet::Packet,
+    verdict::{DropReason, Hook, StackReason, Verdict},
+};
+
+use crate::{
+    hooks::{Stages, finish, refuse},
+    kernel,
+    maps::Half,
+    rewrite,
+    skb::Skb,
+    way as route,
+};
+
+/// Sends a packet of `half` its way; the action for the kernel.
+#[inline(always)]
+pub fn packet<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
+    match half.way {
+        way::CONTAINER => to_container(hook, skb, packet, half),
+        way::OUTSIDE => to_outside(hook, skb, packet, half),
+        _ => to_host(hook, skb, packet, half),
+    }
+}
+
+#[inline(always)]
+fn to_container<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
+    let hops = rewrite::hops(&half);
+    if packet.ttl <= hops {
+        return refuse(hook, skb, DropReason::TtlExceeded);
+    }
+    let ifindex = half.out_ifindex;
+    let (dst, src) = (half.out_dst_mac, half.out_src_mac);
+    if !rewrite::packet(skb, packet, &half, hops) || !skb.set_macs(dst, src) {
+        return refuse(hook, skb, DropReason::NotTranslatable);
+    }
+    finish(hook, skb, Verdict::container(ifindex))
+}
+
+#[inline(always)]
+fn to_outside<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
+    let hops = rewrite::hops(&half);
+    if packet.ttl <= hops {
+        return finish(hook, skb, Verdict::stack(StackReason::TtlExceeded));
+    }
+    let mut way = match route::out(skb, packet, &half) {
+        Ok(way) => way,
+        Err(code) => return finish(hook, skb, route::failure(code)),
+    };
+    if way.ifindex != half.out_ifindex {
+        if !route::is_hooked(way.ifindex) {
+            return refuse(hook, skb, DropReason::WayOutNotHooked);
+        }
+        half.set_out_ifindex(way.ifindex);
+    }
+    if !rewrite::packet(skb, packet, &half, hops) {
+        return refuse(hook, skb, DropReason::NotTranslatable);
+    }
+    kernel::redirect_neigh(way.ifindex, &mut way.next_hop)
+}
+
+#[inline(always)]
+fn to_host<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
+    if !rewrite::packet(skb, packet, &half, 0) {
+        return refuse(hook, skb, DropReason::NotTranslatable);
+    }
+    finish(hook, skb, Verdict::TO_HOST)
+}

@@ -1,0 +1,431 @@
+//! What a container sends: the host side of its veth, ingress.
+//!
+//! A known flow goes its way at once. Everything else is asked in order: is the sender who it says
+//! it is, is the frame to be bridged or routed, where does it lead, does policy agree.
+
+use netbpf_common::{
+    conntrack::{End, State, first_state, way},
+    endpoint::{
+        Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags,
+    },
+    family::{Family, V4, V6},
+    packet::{Packet, tcp_flags},
+    policy::{Access, Party, decide},
+    tuple::proto,
+    verdict::{DropReason, Hook, Verdict},
+    wire::Be16,
+};
+
+use crate::{
+    conntrack::{self, Known},
+    forward,
+    hooks::{Stages, UNKNOWN, finish, refuse, walk},
+    maps,
+    nat::{self, commit},
+    neighbour, parse, policy, service,
+    skb::{Ethernet, Skb},
+    way as route,
+};
+
+const ARP: u16 = 0x0806;
+
+/// The hook.
+#[inline(always)]
+pub fn from_container(skb: Skb) -> i32 {
+    skb.pull_headers();
+    let Some(ethernet) = skb.ethernet() else {
+        return refuse(Hook::FromContainer, skb, DropReason::Malformed);
+    };
+    match ethernet.ether_type {
+        V4::ETHER_TYPE => stages::<V4>(skb),
+        V6::ETHER_TYPE => stages::<V6>(skb),
+        ARP => arp(skb),
+        _ => refuse(Hook::FromContainer, skb, DropReason::UnsupportedEtherType),
+    }
+}
+
+#[inline(never)]
+fn arp(skb: Skb) -> i32 {
+    let verdict = match (skb.ethernet(), maps::interface(skb.ifindex())) {
+        (Some(ethernet), Some(interface)) => neighbour::arp(skb, &ethernet, interface),
+        (None, _) => Verdict::drop(DropReason::Malformed),
+        (_, None) => Verdict::drop(DropReason::UnknownInterface),
+    };
+    finish(Hook::FromContainer, skb, verdict)
+}
+
+#[inline(always)]
+fn stages<F: Stages>(skb: Skb) -> i32 {
+    walk::<F>(
+        Hook::FromContainer,
+        skb,
+        F::from_container,
+        F::from_container_unknown,
+    )
+}
+
+/// An IP packet: the action, or [`UNKNOWN`].
+#[inline(always)]
+pub fn ip<F: Stages>(skb: Skb) -> i32 {
+    let packet = match parse::parsed::<F>(skb) {
+        Ok(packet) => packet,
+        Err(reason) => return refuse(Hook::FromContainer, skb, reason),
+    };
+    let Some(ethernet) = skb.ethernet() else {
+        return refuse(Hook::FromContainer, skb, DropReason::Malformed);
+    };
+    let Some(half) = conntrack::find_from(&packet.tuple, skb.ifindex(), ethernet.src) else {
+        return UNKNOWN;
+    };
+    match conntrack::advance(half, packet, skb.len()) {
+        Known::Flow(half) => forward::packet(Hook::FromContainer, skb, packet, half),
+        Known::New => UNKNOWN,
+        Known::Ended(reason) => refuse(Hook::FromContainer, skb, reason),
+    }
+}
+
+/// A packet of no known flow: the action, or a commit's number above [`UNKNOWN`].
+#[inline(always)]
+pub fn unknown<F: Stages>(skb: Skb) -> i32 {
+    let Some(packet) = F::packet() else {
+        return refuse(Hook::FromContainer, skb, DropReason::Malformed);
+    };
+    let verdict = match sender(skb) {
+        Ok(sender) => admitted(skb, packet, &sender),
+        Err(reason) => reason.into(),
+    };
+    finish(Hook::FromContainer, skb, verdict)
+}
+
+/// The container that sends.
+struct Sender {
+    ethernet: Ethernet,
+    ifindex: u32,
+    interface: &'static Interface,
+    network: &'static Network,
+}
+
+impl Sender {
+    /// The sender's end of a flow.
+    #[inline(always)]
+    fn end(&self) -> End {
+        End {
+            way: way::CONTAINER,
+            ifindex: self.ifindex,
+            endpoint: self.interface.endpoint,
+            mac: self.interface.mac,
+            gateway_mac: self.network.bridge_mac,
+        }
+    }
+
+    #[inline(always)]
+    fn party(&self) -> Party {
+        policy::container(self.interface.network, self.network)
+    }
+
+    #[inline(always)]
+    fn has_icc(&self) -> bool {
+        self.network.flags & network_flags::ICC != 0
+    }
+}
+
+#[inline(always)]
+fn sender(skb: Skb) -> Result<Sender, DropReason> {
+    let ethernet = skb.ethernet().ok_or(DropReason::Malformed)?;
+    let ifindex = skb.ifindex();
+    let interface = maps::interface(ifindex).ok_or(DropReason::UnknownInterface)?;
+    let network = maps::network(interface.network).ok_or(DropReason::UnknownInterface)?;
+    Ok(Sender {
+        ethernet,
+        ifindex,
+        interface,
+        network,
+    })
+}
+
+/// The source check, and what never is a flow: neighbour discovery, multicast, link-local.
+#[inline(always)]
+fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
+    let (src, dst) = (&packet.tuple.src_addr, &packet.tuple.dst_addr);
+    if sender.ethernet.src != sender.interface.mac {
+        return DropReason::SourceMac.into();
+    }
+    if !policy::owns_source::<F>(sender.interface, src, dst) {
+        return DropReason::SourceAddress.into();
+    }
+    if F::is_on_link(packet)
+        && let Some(verdict) = F::on_link(skb, &sender.ethernet, packet, sender.interface)
+    {
+        return verdict;
+    }
+    if sender.ethernet.dst.is_group() {
+        return Verdict::TO_HOST;
+    }
+    if F::is_link_local(src) || F::is_link_local(dst) {
+        return link_local(sender);
+    }
+    if sender.ethernet.dst == sender.network.bridge_mac {
+        return routed(skb, packet, sender);
+    }
+    bridged(packet, sender)
+}
+
+/// Unicast that is valid on this link only. It is not tracked: the same addresses can be in use on
+/// every link.
+#[inline(always)]
+fn link_local(sender: &Sender) -> Verdict {
+    if sender.ethernet.dst == sender.network.bridge_mac {
+        return Verdict::TO_HOST;
+    }
+    if !sender.has_icc() {
+        return DropReason::IccDisabled.into();
+    }
+    match neighbour(sender) {
+        Some(peer) => Verdict::container(peer.ifindex),
+        None => Verdict::PASS,
+    }
+}
+
+/// The container of the sender's network that the frame is addressed to.
+#[inline(always)]
+fn neighbour(sender: &Sender) -> Option<&'static Endpoint> {
+    maps::endpoint_by_mac(&MacKey {
+        network: sender.interface.network,
+        mac: sender.ethernet.dst,
+        pad: [0; 2],
+    })
+}
+
+/// A frame to another container's MAC: policy, no translation.
+#[inline(always)]
+fn bridged<F: Stages>(packet: &Packet<F>, sender: &Sender) -> Verdict {
+    if let Err(reason) = decide(sender.party(), sender.party(), Access::Direct) {
+        return reason.into();
+    }
+    // A MAC that nobody here has: the bridge floods it, and the hooks of the others look at it.
+    let Some(peer) = neighbour(sender) else {
+        return Verdict::PASS;
+    };
+    let mut from = sender.end();
+    let mut to = receiver(peer, sender.network);
+    // The frame stays as it is: each side is sent to from the other's MAC.
+    from.gateway_mac = peer.mac;
+    to.gateway_mac = sender.interface.mac;
+    untranslated(packet, from, to)
+}
+
+/// A frame to the bridge's MAC.
+#[inline(always)]
+fn routed<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
+    let dst = &packet.tuple.dst_addr;
+    let address = F::host_address(dst);
+    if let Some(address) = address
+        && address.flags & host_address_flags::VIP != 0
+    {
+        return to_vip(packet, sender, address);
+    }
+    if let Some(target) = nat::published(&packet.tuple, address) {
+        return to_mapped(
+            packet,
+            sender,
+            Mapped {
+                addr: target.addr,
+                port: target.port,
+                endpoint: target.endpoint,
+                mapping: target.mapping,
+                access: Access::Published,
+            },
+        );
+    }
+    if address.is_some() {
+        return to_host(packet, sender, address);
+    }
+    if let Some(endpoint) = F::endpoint(dst) {
+        return to_container(packet, sender, endpoint);
+    }
+    match F::subnet(dst) {
+        Some(network) if network == sender.interface.network => DropReason::NoEndpoint.into(),
+        Some(_) => DropReason::IsolatedNetwork.into(),
+        None => to_outside(skb, packet, sender),
+    }
+}
+
+/// To a virtual IP: a backend; the kernel itself answers ping; nothing else.
+#[inline(always)]
+fn to_vip<F: Stages>(packet: &Packet<F>, sender: &Sender, address: &HostAddress) -> Verdict {
+    if address.network != sender.interface.network {
+        return DropReason::IsolatedNetwork.into();
+    }
+    if packet.tuple.is_icmp() && packet.icmp_type == F::ECHO_REQUEST {
+        return Verdict::TO_HOST;
+    }
+    match service::choose(&packet.tuple) {
+        Ok(choice) => to_mapped(
+            packet,
+            sender,
+            Mapped {
+                addr: choice.backend.addr,
+                port: choice.backend.port,
+                endpoint: choice.backend.endpoint,
+                mapping: choice.mapping,
+                access: Access::Service,
+            },
+        ),
+        Err(reason) => reason.into(),
+    }
+}
+
+/// Where a mapping leads.
+struct Mapped<F: Family> {
+    addr: F::Addr,
+    port: Be16,
+    endpoint: u32,
+    mapping: u32,
+    access: Access,
+}
+
+/// Through a mapping to the container behind it.
+#[inline(always)]
+fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) -> Verdict {
+    let Some(endpoint) = F::endpoint(&mapped.addr) else {
+        return DropReason::NoEndpoint.into();
+    };
+    let Some(network) = maps::network(endpoint.network) else {
+        return DropReason::NoEndpoint.into();
+    };
+    if endpoint.id != mapped.endpoint {
+        return DropReason::NoEndpoint.into();
+    }
+    let party = policy::container(endpoint.network, network);
+    if let Err(reason) = decide(sender.party(), party, mapped.access) {
+        return reason.into();
+    }
+    let Some(state) = first_state(packet.tuple.proto, packet.tcp_flags) else {
+        return DropReason::NoFlow.into();
+    };
+    let mut translated = packet.tuple.with_destination(mapped.addr, mapped.port);
+    let is_itself = endpoint.id == sender.interface.endpoint;
+    if is_itself {
+        // Its own stack would take its own address for a forgery.
+        translated = translated.with_source(F::gateway(sender.network), translated.src_port);
+    }
+    let Some(draft) = F::draft() else {
+        return DropReason::ConntrackFull.into();
+    };
+    draft.begin(
+        &packet.tuple,
+        state,
+        sender.end(),
+        receiver(endpoint, network),
+    );
+    draft.translated = translated;
+    draft.mapping = mapped.mapping;
+    draft.routed = u8::from(endpoint.network != sender.interface.network);
+    Verdict::commit(if is_itself {
+        commit::WITH_SOURCE
+    } else {
+        commit::MAPPED
+    })
+}
+
+/// To the host itself: nothing is translated, and the flow is tracked so that answers are known.
+#[inline(always)]
+fn to_host<F: Stages>(
+    packet: &Packet<F>,
+    sender: &Sender,
+    address: Option<&HostAddress>,
+) -> Verdict {
+    if let Err(reason) = decide(sender.party(), policy::host(address), Access::Direct) {
+        return reason.into();
+    }
+    untranslated(packet, sender.end(), End::HOST)
+}
+
+/// Routed to another container's own address.
+#[inline(always)]
+fn to_container<F: Stages>(packet: &Packet<F>, sender: &Sender, endpoint: &Endpoint) -> Verdict {
+    let Some(network) = maps::network(endpoint.network) else {
+        return DropReason::NoEndpoint.into();
+    };
+    let party = policy::container(endpoint.network, network);
+    if let Err(reason) = decide(sender.party(), party, Access::Direct) {
+        return reason.into();
+    }
+    untranslated(packet, sender.end(), receiver(endpoint, network))
+}
+
+/// Out of the host: masqueraded, unless the network is not.
+#[inline(always)]
+fn to_outside<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
+    if let Err(reason) = decide(sender.party(), Party::Outside, Access::Direct) {
+        return reason.into();
+    }
+    let via_ifindex = sender.network.bridge_ifindex;
+    let masquerade = sender.network.flags & network_flags::MASQUERADE != 0;
+    let source = match route::source(skb, packet, via_ifindex) {
+        Ok(source) => source,
+        // Without masquerade nobody needs an address of the host.
+        Err(verdict) if verdict == NO_SOURCE_ADDRESS && !masquerade => F::Addr::default(),
+        Err(verdict) => return verdict,
+    };
+    let state = match first(packet) {
+        Some(state)
+            if !masquerade || first_state(packet.tuple.proto, packet.tcp_flags).is_some() =>
+        {
+            state
+        }
+        _ => return DropReason::NoFlow.into(),
+    };
+    let mut translated = packet.tuple;
+    if masquerade {
+        translated = translated.with_source(source, packet.tuple.src_port);
+    }
+    let Some(draft) = F::draft() else {
+        return DropReason::ConntrackFull.into();
+    };
+    draft.begin(&packet.tuple, state, sender.end(), End::OUTSIDE);
+    draft.translated = translated;
+    draft.via_ifindex = via_ifindex;
+    draft.routed = 1;
+    Verdict::commit(if masquerade {
+        commit::WITH_SOURCE
+    } else {
+        commit::AS_IS
+    })
+}
+
+const NO_SOURCE_ADDRESS: Verdict = Verdict::drop(DropReason::NoSourceAddress);
+
+/// The first state of a flow that nothing translates: TCP may be adopted in mid-stream.
+#[inline(always)]
+fn first<F: Family>(packet: &Packet<F>) -> Option<State> {
+    let state = first_state(packet.tuple.proto, packet.tcp_flags);
+    if state.is_some() || packet.tuple.proto != proto::TCP {
+        return state;
+    }
+    (packet.tcp_flags & (tcp_flags::RST | tcp_flags::SYN) == 0).then_some(State::Established)
+}
+
+/// A container as the receiver of a flow.
+#[inline(always)]
+fn receiver(endpoint: &Endpoint, network: &Network) -> End {
+    End {
+        way: way::CONTAINER,
+        ifindex: endpoint.ifindex,
+        endpoint: endpoint.id,
+        mac: endpoint.mac,
+        gateway_mac: network.bridge_mac,
+    }
+}
+
+#[inline(always)]
+fn untranslated<F: Stages>(packet: &Packet<F>, from: End, to: End) -> Verdict {
+    let Some(state) = first(packet) else {
+        return DropReason::NoFlow.into();
+    };
+    let Some(draft) = F::draft() else {
+        return DropReason::ConntrackFull.into();
+    };
+    draft.begin(&packet.tuple, state, from, to);
+    Verdict::commit(commit::AS_IS)
+}

@@ -1,0 +1,186 @@
+//! What reaches a container through the stack or the bridge: the host side of its veth, egress.
+//!
+//! What `from_container` and `from_netdev` redirect never comes here. The sender is known by the
+//! interface by which the packet came into the host.
+
+use netbpf_common::{
+    conntrack::{End, State, first_state, origin, way},
+    endpoint::{Interface, network_flags, role},
+    family::{Family, V4, V6},
+    packet::{Packet, tcp_flags},
+    tuple::proto,
+    verdict::{DropReason, Hook, Verdict},
+};
+
+use crate::{
+    conntrack::{self, Known},
+    hooks::{Stages, UNKNOWN, finish, refuse, walk},
+    maps, nat, parse, policy,
+    skb::Skb,
+    subprograms::Subprograms,
+};
+
+const ARP: u16 = 0x0806;
+
+/// The hook.
+#[inline(always)]
+pub fn to_container(skb: Skb) -> i32 {
+    if skb.ingress_ifindex() != origin::HOST {
+        return from_elsewhere(skb);
+    }
+    skb.pull_headers();
+    match skb.ethernet() {
+        Some(ethernet) if ethernet.ether_type == V4::ETHER_TYPE => stages::<V4>(skb),
+        Some(ethernet) if ethernet.ether_type == V6::ETHER_TYPE => stages::<V6>(skb),
+        _ => finish(Hook::ToContainer, skb, Verdict::PASS),
+    }
+}
+
+/// What the host itself sends is always allowed. Its flows are committed, for without that the
+/// container's first answer would look like the first packet of a flow.
+#[inline(always)]
+fn stages<F: Stages>(skb: Skb) -> i32 {
+    walk::<F>(
+        Hook::ToContainer,
+        skb,
+        F::to_container,
+        F::to_container_unknown,
+    )
+}
+
+/// An IP packet from the host: the action, or [`UNKNOWN`].
+#[inline(always)]
+pub fn from_host<F: Stages>(skb: Skb) -> i32 {
+    // What the host's own stack made and we can't parse is not ours to judge.
+    let Ok(packet) = parse::parsed::<F>(skb) else {
+        return finish(Hook::ToContainer, skb, Verdict::PASS);
+    };
+    let Some(half) = conntrack::find(&packet.tuple, origin::HOST) else {
+        return UNKNOWN;
+    };
+    match conntrack::advance(half, packet, skb.len()) {
+        Known::Flow(_) => finish(Hook::ToContainer, skb, Verdict::PASS),
+        Known::New => UNKNOWN,
+        Known::Ended(reason) => refuse(Hook::ToContainer, skb, reason),
+    }
+}
+
+/// A packet of no known flow: the action, or a commit's number above [`UNKNOWN`].
+#[inline(always)]
+pub fn unknown<F: Stages>(skb: Skb) -> i32 {
+    let verdict = match draft::<F>(skb) {
+        Some(()) => Verdict::commit(nat::commit::AS_IS),
+        None => Verdict::PASS,
+    };
+    finish(Hook::ToContainer, skb, verdict)
+}
+
+/// Drafts a flow from the host; `None`: the packet needs none.
+#[inline(always)]
+fn draft<F: Stages>(skb: Skb) -> Option<()> {
+    let packet = F::packet()?;
+    let tuple = &packet.tuple;
+    let (src, dst) = (&tuple.src_addr, &tuple.dst_addr);
+    if F::is_multicast(dst) || F::is_link_local(src) || F::is_link_local(dst) {
+        return None;
+    }
+    let state = first(packet)?;
+    let ifindex = skb.ifindex();
+    let interface = maps::interface(ifindex)?;
+    let network = maps::network(interface.network)?;
+    let to = End {
+        way: way::CONTAINER,
+        ifindex,
+        endpoint: interface.endpoint,
+        mac: interface.mac,
+        gateway_mac: network.bridge_mac,
+    };
+    F::draft()?.begin(tuple, state, End::HOST, to);
+    Some(())
+}
+
+/// The first state of a flow from the host. What can't begin one (a reset, an ICMP error) needs
+/// no entry: nobody answers it.
+#[inline(always)]
+fn first<F: Family>(packet: &Packet<F>) -> Option<State> {
+    let tuple = &packet.tuple;
+    if tuple.is_icmp() && packet.icmp_type != F::ECHO_REQUEST {
+        return None;
+    }
+    if tuple.proto == proto::TCP && packet.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) == 0 {
+        return Some(State::Established);
+    }
+    first_state(tuple.proto, packet.tcp_flags)
+}
+
+/// What did not come from the host itself.
+#[inline(always)]
+fn from_elsewhere(skb: Skb) -> i32 {
+    let (Some(sender), Some(receiver)) = (
+        maps::interface(skb.ingress_ifindex()),
+        maps::interface(skb.ifindex()),
+    ) else {
+        return refuse(Hook::ToContainer, skb, DropReason::UnannouncedPort);
+    };
+    match sender.role {
+        role::CONTAINER if sender.network == receiver.network => {
+            finish(Hook::ToContainer, skb, bridged(skb, receiver))
+        }
+        role::CONTAINER | role::BRIDGE => {
+            refuse(Hook::ToContainer, skb, DropReason::IsolatedNetwork)
+        }
+        _ => from_outside(skb),
+    }
+}
+
+#[inline(always)]
+fn from_outside(skb: Skb) -> i32 {
+    match skb.ethernet() {
+        Some(ethernet) if ethernet.ether_type == V4::ETHER_TYPE => V4::to_container_routed(skb),
+        Some(ethernet) if ethernet.ether_type == V6::ETHER_TYPE => V6::to_container_routed(skb),
+        _ => refuse(Hook::ToContainer, skb, DropReason::DirectAccess),
+    }
+}
+
+/// Flooded by the bridge: what `from_container` could not hand over itself.
+#[inline(always)]
+fn bridged(skb: Skb, receiver: &Interface) -> Verdict {
+    let Some(network) = maps::network(receiver.network) else {
+        return Verdict::drop(DropReason::UnknownInterface);
+    };
+    // The copy that goes on must not carry the mark that was for the host.
+    if network.flags & network_flags::ICC != 0 || is_neighbour_discovery(skb) {
+        return Verdict::PASS;
+    }
+    Verdict::drop(DropReason::IccDisabled)
+}
+
+#[inline(always)]
+fn is_neighbour_discovery(skb: Skb) -> bool {
+    let Some(ethernet) = skb.ethernet() else {
+        return false;
+    };
+    match ethernet.ether_type {
+        ARP => true,
+        V6::ETHER_TYPE => parse::parsed::<V6>(skb)
+            .is_ok_and(|packet| packet.tuple.is_icmp() && (133..=137).contains(&packet.icmp_type)),
+        _ => false,
+    }
+}
+
+/// Routed by the stack from an outward interface: only what belongs to a known flow that needs no
+/// translation.
+#[inline(always)]
+pub fn routed<F: Stages>(skb: Skb) -> i32 {
+    let Ok(packet) = parse::parsed::<F>(skb) else {
+        return refuse(Hook::ToContainer, skb, DropReason::Malformed);
+    };
+    let is_known = conntrack::find(&packet.tuple, origin::OUTSIDE)
+        .is_some_and(|half| half.translated == packet.tuple && policy::ends_stand(half));
+    let verdict = if is_known {
+        Verdict::PASS
+    } else {
+        Verdict::drop(DropReason::DirectAccess)
+    };
+    finish(Hook::ToContainer, skb, verdict)
+}

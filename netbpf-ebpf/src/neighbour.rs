@@ -1,0 +1,175 @@
+//! ARP and IPv6 neighbour discovery from a container: who may say what, and who hears it.
+//!
+//! What is meant for a known container of the network goes straight to it; the rest is flooded by
+//! the bridge, which also brings it to the host.
+
+use netbpf_common::{
+    endpoint::{Endpoint, Interface, MacKey},
+    family::{Family, V6},
+    packet::Packet,
+    tuple::proto,
+    verdict::{DropReason, Verdict},
+    wire::{Ipv4, Ipv6, Mac},
+};
+
+use crate::{
+    maps::{self, Tables},
+    skb::{Ethernet, Skb},
+};
+
+/// ICMPv6 types of neighbour discovery (RFC 4861, 4).
+mod icmpv6 {
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub const REDIRECT: u8 = 137;
+}
+
+/// Ports from which only DHCP servers send (RFC 2131, RFC 8415).
+const DHCP_SERVER: u16 = 67;
+const DHCPV6_SERVER: u16 = 547;
+
+/// An ARP packet from a container.
+#[inline(always)]
+pub fn arp(skb: Skb, ethernet: &Ethernet, interface: &Interface) -> Verdict {
+    const REQUEST: u16 = 1;
+    let Some(arp) = skb.arp() else {
+        return Verdict::drop(DropReason::Malformed);
+    };
+    let own = interface.address_v4;
+    let is_own = arp.sender == Ipv4::UNSPECIFIED || arp.sender == own;
+    if ethernet.src != interface.mac || arp.sender_mac != interface.mac || !is_own {
+        return Verdict::drop(DropReason::ArpSender);
+    }
+    let known = if arp.operation == REQUEST {
+        ours(netbpf_common::family::V4::endpoint(&arp.target), interface)
+    } else {
+        by_mac(ethernet.dst, interface)
+    };
+    to_known_or_bridge(known)
+}
+
+/// What is special about an IP packet from a container on its own link.
+pub trait OnLink: Family {
+    /// The verdict on neighbour discovery and on what only routers and DHCP servers send;
+    /// `None`: an ordinary packet.
+    fn on_link(
+        skb: Skb,
+        ethernet: &Ethernet,
+        packet: &Packet<Self>,
+        interface: &Interface,
+    ) -> Option<Verdict>;
+    /// Whether [`OnLink::on_link`] has something to say about this packet.
+    fn is_on_link(packet: &Packet<Self>) -> bool;
+}
+
+impl OnLink for netbpf_common::family::V4 {
+    #[inline(always)]
+    fn on_link(
+        _skb: Skb,
+        _ethernet: &Ethernet,
+        packet: &Packet<Self>,
+        _interface: &Interface,
+    ) -> Option<Verdict> {
+        Self::is_on_link(packet).then_some(Verdict::drop(DropReason::RouterImpersonation))
+    }
+
+    #[inline(always)]
+    fn is_on_link(packet: &Packet<Self>) -> bool {
+        packet.tuple.proto == proto::UDP && packet.tuple.src_port.get() == DHCP_SERVER
+    }
+}
+
+impl OnLink for V6 {
+    #[inline(always)]
+    fn on_link(
+        skb: Skb,
+        ethernet: &Ethernet,
+        packet: &Packet<Self>,
+        interface: &Interface,
+    ) -> Option<Verdict> {
+        if packet.tuple.proto == proto::UDP {
+            let is_server = packet.tuple.src_port.get() == DHCPV6_SERVER;
+            return is_server.then_some(Verdict::drop(DropReason::RouterImpersonation));
+        }
+        match packet.icmp_type {
+            icmpv6::ROUTER_ADVERTISEMENT | icmpv6::REDIRECT => {
+                Some(Verdict::drop(DropReason::RouterImpersonation))
+            }
+            icmpv6::NEIGHBOUR_SOLICITATION => {
+                let Some(target) = skb.neighbour_target(packet.l4_offset as usize) else {
+                    return Some(Verdict::drop(DropReason::Malformed));
+                };
+                Some(to_known_or_bridge(by_address(&target, interface)))
+            }
+            icmpv6::NEIGHBOUR_ADVERTISEMENT => {
+                let Some(target) = skb.neighbour_target(packet.l4_offset as usize) else {
+                    return Some(Verdict::drop(DropReason::Malformed));
+                };
+                let is_own = target == interface.address_v6 || V6::is_link_local(&target);
+                if !is_own || target == Ipv6::UNSPECIFIED {
+                    return Some(Verdict::drop(DropReason::NeighbourTarget));
+                }
+                Some(to_known_or_bridge(by_mac(ethernet.dst, interface)))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn is_on_link(packet: &Packet<Self>) -> bool {
+        match packet.tuple.proto {
+            proto::ICMPV6 => matches!(
+                packet.icmp_type,
+                icmpv6::ROUTER_ADVERTISEMENT
+                    | icmpv6::NEIGHBOUR_SOLICITATION
+                    | icmpv6::NEIGHBOUR_ADVERTISEMENT
+                    | icmpv6::REDIRECT
+            ),
+            proto::UDP => packet.tuple.src_port.get() == DHCPV6_SERVER,
+            _ => false,
+        }
+    }
+}
+
+/// The container of the network that has an IPv6 address. A link-local one made from a MAC
+/// (RFC 4291, appendix A) leads to the container with that MAC.
+#[inline(always)]
+fn by_address(target: &Ipv6, interface: &Interface) -> Option<&'static Endpoint> {
+    if !V6::is_link_local(target) {
+        return ours(V6::endpoint(target), interface);
+    }
+    let [a, b, c, d] = target.0[2].to_ne_bytes();
+    let [e, f, g, h] = target.0[3].to_ne_bytes();
+    if (d, e) != (0xff, 0xfe) {
+        return None;
+    }
+    by_mac(Mac::from_wire([a ^ 2, b, c, f, g, h]), interface)
+}
+
+#[inline(always)]
+fn by_mac(mac: Mac, interface: &Interface) -> Option<&'static Endpoint> {
+    if mac.is_group() {
+        return None;
+    }
+    maps::endpoint_by_mac(&MacKey {
+        network: interface.network,
+        mac,
+        pad: [0; 2],
+    })
+}
+
+#[inline(always)]
+fn ours(endpoint: Option<&'static Endpoint>, interface: &Interface) -> Option<&'static Endpoint> {
+    endpoint.filter(|endpoint| {
+        endpoint.network == interface.network && endpoint.id != interface.endpoint
+    })
+}
+
+#[inline(always)]
+fn to_known_or_bridge(known: Option<&Endpoint>) -> Verdict {
+    match known {
+        Some(endpoint) => Verdict::container(endpoint.ifindex),
+        None => Verdict::TO_HOST,
+    }
+}

@@ -1,0 +1,299 @@
+//! From bytes to meaning: Ethernet was read by the caller, here are IP and transport headers.
+//!
+//! A packet is understood whole or not at all; nothing is guessed from a header that contradicts
+//! its lengths.
+
+use netbpf_common::{
+    family::{Family, V4, V6},
+    packet::{Fragment, Packet},
+    tuple::proto,
+    verdict::DropReason,
+    wire::Be16,
+};
+
+use crate::{
+    fragment,
+    maps::Tables,
+    skb::{L3, Skb},
+    subprograms::Subprograms,
+};
+
+/// How many IPv6 extension headers a packet may have.
+const MAX_EXTENSIONS: u32 = 8;
+
+/// IPv6 next-header numbers of extension headers (RFC 8200, 4).
+mod extension {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const DESTINATION: u8 = 60;
+    pub const NONE: u8 = 59;
+}
+
+/// What of parsing and rewriting differs by family.
+pub trait Wire: Family {
+    /// Parses the network header and what lies between it and the transport header.
+    fn network(skb: Skb) -> Result<Network<Self>, DropReason>;
+    /// Source and destination alone, for packets that [`Wire::network`] refuses.
+    fn addresses(skb: Skb) -> Option<(Self::Addr, Self::Addr)>;
+    /// Puts in addresses and takes `hops` from TTL or hop limit.
+    fn set_network(skb: Skb, src: Self::Addr, dst: Self::Addr, hops: u8) -> bool;
+}
+
+/// The network header's meaning.
+pub struct Network<F: Family> {
+    src: F::Addr,
+    dst: F::Addr,
+    proto: u8,
+    ttl: u8,
+    fragment: Fragment,
+    fragment_id: u32,
+    /// Where the transport header starts.
+    l4: usize,
+    /// How many bytes the datagram has from there on.
+    payload: usize,
+}
+
+/// Parses the packet into this CPU's scratch and follows fragments; 0, or the number of a drop
+/// reason plus 1.
+#[inline(always)]
+pub fn into_scratch<F: Wire + Tables>(skb: Skb) -> u32 {
+    skb.pull_headers();
+    let Some(scratch) = F::packet() else {
+        return code(DropReason::Malformed);
+    };
+    let parsed = packet(skb, scratch).and_then(|()| fragment::follow(scratch, skb.ifindex()));
+    match parsed {
+        Ok(()) => 0,
+        Err(reason) => code(reason),
+    }
+}
+
+/// The packet in this CPU's scratch, freshly parsed.
+///
+/// # Errors
+///
+/// [`DropReason::Malformed`] for whatever can't be understood,
+/// [`DropReason::FragmentWithoutFirst`].
+#[inline(always)]
+pub fn parsed<F: Tables + Subprograms>(skb: Skb) -> Result<&'static Packet<F>, DropReason> {
+    match F::parse(skb) {
+        0 => F::packet()
+            .map(|packet| &*packet)
+            .ok_or(DropReason::Malformed),
+        code if code == self::code(DropReason::FragmentWithoutFirst) => {
+            Err(DropReason::FragmentWithoutFirst)
+        }
+        _ => Err(DropReason::Malformed),
+    }
+}
+
+const fn code(reason: DropReason) -> u32 {
+    reason as u32 + 1
+}
+
+/// Parses the packet behind an Ethernet header.
+#[inline(always)]
+fn packet<F: Wire>(skb: Skb, packet: &mut Packet<F>) -> Result<(), DropReason> {
+    let network = F::network(skb)?;
+    let tuple = &mut packet.tuple;
+    tuple.src_addr = network.src;
+    tuple.dst_addr = network.dst;
+    tuple.src_port = Be16(0);
+    tuple.dst_port = Be16(0);
+    tuple.proto = network.proto;
+    tuple.pad = 0;
+    tuple.pad2 = 0;
+    packet.l4_offset = network.l4 as u16;
+    packet.header_len = (network.l4 - L3) as u16;
+    packet.tcp_flags = 0;
+    packet.icmp_type = 0;
+    packet.ttl = network.ttl;
+    packet.fragment = network.fragment;
+    packet.fragment_id = network.fragment_id;
+    if network.fragment == Fragment::Later {
+        return Ok(());
+    }
+    transport(skb, packet, network.payload)
+}
+
+#[inline(always)]
+fn transport<F: Wire>(skb: Skb, packet: &mut Packet<F>, payload: usize) -> Result<(), DropReason> {
+    let l4 = packet.l4_offset as usize;
+    let tuple = &mut packet.tuple;
+    match tuple.proto {
+        proto::TCP => {
+            let header = skb.tcp(l4).ok_or(DropReason::Malformed)?;
+            let [offset, flags] = header[6].to_ne_bytes();
+            let header_len = usize::from(offset >> 4) * 4;
+            if header_len < 20 || header_len > payload {
+                return Err(DropReason::Malformed);
+            }
+            tuple.src_port = Be16(header[0]);
+            tuple.dst_port = Be16(header[1]);
+            packet.tcp_flags = flags;
+            packet.header_len += header_len as u16;
+        }
+        proto::UDP => {
+            let header = skb.eight_bytes(l4).ok_or(DropReason::Malformed)?;
+            let len = usize::from(u16::from_be(header[2]));
+            if payload < 8 || len < 8 || (len > payload && packet.fragment == Fragment::None) {
+                return Err(DropReason::Malformed);
+            }
+            tuple.src_port = Be16(header[0]);
+            tuple.dst_port = Be16(header[1]);
+            packet.header_len += 8;
+        }
+        protocol if protocol == F::ICMP => {
+            let header = skb.eight_bytes(l4).ok_or(DropReason::Malformed)?;
+            if payload < 8 {
+                return Err(DropReason::Malformed);
+            }
+            let [icmp_type, _code] = header[0].to_ne_bytes();
+            packet.icmp_type = icmp_type;
+            if icmp_type == F::ECHO_REQUEST || icmp_type == F::ECHO_REPLY {
+                tuple.src_port = Be16(header[2]);
+                tuple.dst_port = tuple.src_port;
+            }
+            packet.header_len += 8;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+impl Wire for V4 {
+    #[inline(always)]
+    fn network(skb: Skb) -> Result<Network<Self>, DropReason> {
+        const MORE_FRAGMENTS: u16 = 0x2000;
+        const OFFSET: u16 = 0x1fff;
+        let header = skb.ipv4().ok_or(DropReason::Malformed)?;
+        let header_len = usize::from(header.header_len);
+        let total_len = usize::from(header.total_len);
+        if header.version != 4 || header_len < 20 || total_len < header_len {
+            return Err(DropReason::Malformed);
+        }
+        // A packet that will be cut into segments may have a total length of zero (BIG TCP);
+        // the comparison above has refused that.
+        if total_len > skb.len() as usize - L3 && skb.gso_size() == 0 {
+            return Err(DropReason::Malformed);
+        }
+        let fragment = match (header.fragment & OFFSET, header.fragment & MORE_FRAGMENTS) {
+            (0, 0) => Fragment::None,
+            (0, _) => Fragment::First,
+            _ => Fragment::Later,
+        };
+        Ok(Network {
+            src: header.src,
+            dst: header.dst,
+            proto: header.proto,
+            ttl: header.ttl,
+            fragment,
+            fragment_id: u32::from(header.id),
+            l4: L3 + header_len,
+            payload: total_len - header_len,
+        })
+    }
+
+    #[inline(always)]
+    fn addresses(skb: Skb) -> Option<(Self::Addr, Self::Addr)> {
+        skb.ipv4().map(|header| (header.src, header.dst))
+    }
+
+    #[inline(always)]
+    fn set_network(skb: Skb, src: Self::Addr, dst: Self::Addr, hops: u8) -> bool {
+        skb.set_ipv4(src, dst, hops)
+    }
+}
+
+impl Wire for V6 {
+    #[inline(always)]
+    fn network(skb: Skb) -> Result<Network<Self>, DropReason> {
+        const HEADER: usize = 40;
+        let header = skb.ipv6().ok_or(DropReason::Malformed)?;
+        let payload = usize::from(header.payload_len);
+        // A payload length of zero is a jumbogram or BIG TCP: the length then is the frame's.
+        let in_frame = (skb.len() as usize).wrapping_sub(L3 + HEADER);
+        let payload = if payload == 0 { in_frame } else { payload };
+        if header.version != 6 || (payload > in_frame && skb.gso_size() == 0) {
+            return Err(DropReason::Malformed);
+        }
+        let mut network = Network {
+            src: header.src,
+            dst: header.dst,
+            proto: header.next_header,
+            ttl: header.hop_limit,
+            fragment: Fragment::None,
+            fragment_id: 0,
+            l4: L3 + HEADER,
+            payload,
+        };
+        if is_extension(network.proto) {
+            walk_extensions(skb, &mut network)?;
+        }
+        Ok(network)
+    }
+
+    #[inline(always)]
+    fn addresses(skb: Skb) -> Option<(Self::Addr, Self::Addr)> {
+        skb.ipv6().map(|header| (header.src, header.dst))
+    }
+
+    #[inline(always)]
+    fn set_network(skb: Skb, src: Self::Addr, dst: Self::Addr, hops: u8) -> bool {
+        skb.set_ipv6(src, dst, hops)
+    }
+}
+
+const fn is_extension(next_header: u8) -> bool {
+    matches!(
+        next_header,
+        extension::HOP_BY_HOP
+            | extension::ROUTING
+            | extension::FRAGMENT
+            | extension::DESTINATION
+            | extension::NONE
+    )
+}
+
+/// Walks to the transport header (RFC 8200, 4.1).
+#[inline(never)]
+fn walk_extensions(skb: Skb, network: &mut Network<V6>) -> Result<(), DropReason> {
+    for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(network.proto) {
+            return Ok(());
+        }
+        if network.proto == extension::NONE || network.fragment == Fragment::Later {
+            return Err(DropReason::Malformed);
+        }
+        let header = skb.eight_bytes(network.l4).ok_or(DropReason::Malformed)?;
+        let [next, units] = header[0].to_ne_bytes();
+        let len = if network.proto == extension::FRAGMENT {
+            let place = u16::from_be(header[1]);
+            network.fragment = match (place & 0xfff8, place & 1) {
+                // RFC 6946: an atomic fragment is a whole datagram.
+                (0, 0) => Fragment::None,
+                (0, _) => Fragment::First,
+                _ => Fragment::Later,
+            };
+            network.fragment_id = u32::from(header[2]) << 16 | u32::from(header[3]);
+            8
+        } else {
+            (usize::from(units) + 1) * 8
+        };
+        network.proto = next;
+        network.l4 += len;
+        if len > network.payload {
+            return Err(DropReason::Malformed);
+        }
+        network.payload -= len;
+        if network.fragment == Fragment::Later {
+            return Ok(());
+        }
+    }
+    if is_extension(network.proto) {
+        Err(DropReason::Malformed)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Fetches what policy needs to know; the decision itself is `netbpf-common`'s.
+
+use netbpf_common::{
+    conntrack::{Entry, way},
+    endpoint::{HostAddress, Interface, Network, host_address_flags},
+    family::Family,
+    nat::MappingKey,
+    policy::{Access, Party, decide},
+    tuple::{Direction, Tuple},
+};
+
+use crate::maps::{self, Half, Tables};
+
+/// Whether a container may send from `src`: its own address, and what it needs on its own link
+/// before and beside that.
+#[inline(always)]
+pub fn owns_source<F: Family>(interface: &Interface, src: &F::Addr, dst: &F::Addr) -> bool {
+    let own = F::interface_address(interface);
+    if *src == own {
+        return !F::is_unspecified(&own);
+    }
+    let stays_on_link = F::is_multicast(dst) || F::is_link_local(dst);
+    (F::is_unspecified(src) && F::is_multicast(dst))
+        || (F::ADDR_BITS == 128 && F::is_link_local(src) && stays_on_link)
+}
+
+/// The host, as the holder of one of its addresses.
+#[inline(always)]
+pub const fn host(address: Option<&HostAddress>) -> Party {
+    match address {
+        Some(address) if address.flags & host_address_flags::GATEWAY != 0 => Party::Host {
+            gateway_of: address.network,
+        },
+        _ => Party::Host { gateway_of: 0 },
+    }
+}
+
+/// A container of a network.
+#[inline(always)]
+pub const fn container(id: u32, network: &Network) -> Party {
+    Party::Container {
+        network: id,
+        flags: network.flags,
+    }
+}
+
+/// Whether both containers of a flow are still the same, and its mapping stands.
+#[inline(always)]
+pub fn ends_stand<F: Tables>(half: Half<F>) -> bool {
+    end_stands(half.in_endpoint, half.in_ifindex)
+        && end_stands(half.out_endpoint, half.out_ifindex)
+        && mapping_stands(&half)
+}
+
+#[inline(always)]
+fn end_stands(endpoint: u32, ifindex: u32) -> bool {
+    endpoint == 0 || maps::interface(ifindex).is_some_and(|at| at.endpoint == endpoint)
+}
+
+#[inline(always)]
+fn mapping_stands<F: Tables>(half: &Entry<F>) -> bool {
+    let endpoint = match half.direction() {
+        Direction::Original => half.out_endpoint,
+        Direction::Reply => half.in_endpoint,
+    };
+    half.mapping == 0
+        || maps::mapping_stands(&MappingKey {
+            mapping: half.mapping,
+            endpoint,
+        })
+}
+
+/// Whether policy, as it is now, agrees to a flow that it once agreed to. `key` is `half`'s.
+#[inline(always)]
+pub fn still_allows<F: Tables>(half: Half<F>, key: &Tuple<F>) -> bool {
+    if !ends_stand(half) {
+        return false;
+    }
+    let sender = Side {
+        endpoint: half.in_endpoint,
+        ifindex: half.in_ifindex,
+    };
+    let receiver = Side {
+        endpoint: half.out_endpoint,
+        ifindex: half.out_ifindex,
+    };
+    let reversed = half.partner();
+    let ((from, from_key), (to, to_key)) = match half.direction() {
+        Direction::Original => ((sender, key), (receiver, &reversed)),
+        Direction::Reply => ((receiver, &reversed), (sender, key)),
+    };
+    // A flow from or to the host: the half that the host's packets have says which address.
+    let (Some(from), Some(to)) = (
+        from.party(from_key, half.way == way::HOST || half.in_ifindex == 0),
+        to.party(to_key, half.way == way::HOST || half.in_ifindex == 0),
+    ) else {
+        return false;
+    };
+    let access = if half.mapping == 0 {
+        Access::Direct
+    } else {
+        Access::Published
+    };
+    decide(from, to, access).is_ok()
+}
+
+/// One end of a flow, as its entry knows it.
+#[derive(Clone, Copy)]
+struct Side {
+    endpoint: u32,
+    ifindex: u32,
+}
+
+impl Side {
+    /// The end as policy sees it; `key` is the tuple of the packets that it sends.
+    #[inline(always)]
+    fn party<F: Tables>(self, key: &Tuple<F>, is_with_host: bool) -> Option<Party> {
+        if self.endpoint != 0 {
+            let interface = maps::interface(self.ifindex)?;
+            let network = maps::network(interface.network)?;
+            return Some(container(interface.network, network));
+        }
+        if is_with_host {
+            return Some(host(F::host_address(&key.src_addr)));
+        }
+        Some(Party::Outside)
+    }
+}

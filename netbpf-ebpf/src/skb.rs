@@ -1,0 +1,441 @@
+//! The packet's bytes: the only file that knows offsets and checks bounds.
+//!
+//! Reads and writes go straight to the packet; what a driver left in pages is first brought into
+//! the linear part. Headers are read as words of the sizes to which the kernel aligns them, for
+//! BPF reads anything else byte by byte. Nothing here decides anything.
+#![expect(
+    unsafe_code,
+    reason = "raw packet memory; each access is bounds-checked beside it"
+)]
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_l4_csum_replace, bpf_skb_change_type, bpf_skb_pull_data},
+};
+use netbpf_common::{
+    checksum,
+    family::Family,
+    packet::Packet,
+    tuple::{Tuple, proto},
+    wire::{Ipv4, Ipv6, Mac},
+};
+use network_types::{
+    arp::ArpHdr,
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
+};
+
+/// Where the network header starts.
+pub const L3: usize = EthHdr::LEN;
+
+/// Headers that a fast packet has in its linear part: Ethernet, IPv6 and TCP without options.
+const USUAL_HEADERS: usize = EthHdr::LEN + Ipv6Hdr::LEN + TcpHdr::LEN;
+
+/// The furthest offset at which a header may start, which keeps the verifier's sums small.
+const MAX_OFFSET: usize = 0x7ff;
+
+/// `pkt_type` of a frame addressed to us (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
+
+/// Flags of `bpf_l4_csum_replace` (`linux/bpf.h`).
+const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
+const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// A packet in a hook.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Skb(*mut __sk_buff);
+
+/// The Ethernet header's meaning.
+#[derive(Clone, Copy)]
+pub struct Ethernet {
+    /// Destination MAC.
+    pub dst: Mac,
+    /// Source MAC.
+    pub src: Mac,
+    /// EtherType in host order.
+    pub ether_type: u16,
+}
+
+/// What an ARP packet for IPv4 over Ethernet says (RFC 826).
+#[derive(Clone, Copy)]
+pub struct Arp {
+    /// Operation in host order: 1 request, 2 reply.
+    pub operation: u16,
+    /// Sender MAC.
+    pub sender_mac: Mac,
+    /// Sender address.
+    pub sender: Ipv4,
+    /// Target address.
+    pub target: Ipv4,
+}
+
+/// The fields of an IPv4 header that anybody needs, checked for nothing.
+#[derive(Clone, Copy)]
+pub struct Ipv4Fields {
+    /// The IP version.
+    pub version: u8,
+    /// Header length in bytes.
+    pub header_len: u8,
+    /// Total length in host order.
+    pub total_len: u16,
+    /// Identification, host order.
+    pub id: u16,
+    /// Flags and fragment offset, host order.
+    pub fragment: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol.
+    pub proto: u8,
+    /// Source address.
+    pub src: Ipv4,
+    /// Destination address.
+    pub dst: Ipv4,
+}
+
+/// The fields of an IPv6 header that anybody needs, checked for nothing.
+#[derive(Clone, Copy)]
+pub struct Ipv6Fields {
+    /// The IP version.
+    pub version: u8,
+    /// Payload length in host order.
+    pub payload_len: u16,
+    /// Next header.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub src: Ipv6,
+    /// Destination address.
+    pub dst: Ipv6,
+}
+
+impl Skb {
+    /// Wraps a program's context.
+    #[inline(always)]
+    pub const fn new(skb: *mut __sk_buff) -> Self {
+        Self(skb)
+    }
+
+    /// The context, for helpers.
+    #[inline(always)]
+    pub const fn as_ptr(self) -> *mut __sk_buff {
+        self.0
+    }
+
+    /// The length of the whole packet with its Ethernet header, in bytes.
+    #[inline(always)]
+    pub fn len(self) -> u32 {
+        // SAFETY: the context is valid for the whole run of a program; so in every getter below.
+        unsafe { (*self.0).len }
+    }
+
+    /// The interface whose hook runs.
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// The interface by which the packet came into the host; 0: the host made it.
+    #[inline(always)]
+    pub fn ingress_ifindex(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    /// Payload bytes per segment of a packet that will be cut; 0: it won't.
+    #[inline(always)]
+    pub fn gso_size(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.0).gso_size }
+    }
+
+    /// Whether the device took a VLAN tag off.
+    #[inline(always)]
+    pub fn has_vlan(self) -> bool {
+        // SAFETY: see `len`.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+
+    /// The packet's mark.
+    #[inline(always)]
+    pub fn mark(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.0).mark }
+    }
+
+    /// Sets the packet's mark.
+    #[inline(always)]
+    pub fn set_mark(self, mark: u32) {
+        // SAFETY: see `len`; TC programs may write the mark.
+        unsafe { (*self.0).mark = mark }
+    }
+
+    /// Says that the frame is addressed to whoever receives it. Kernels before 6.15 don't do that
+    /// for `bpf_redirect_peer`.
+    #[inline(always)]
+    pub fn address_to_receiver(self) {
+        // SAFETY: see `len`; the helper takes any packet type up to PACKET_OTHERHOST.
+        unsafe {
+            if (*self.0).pkt_type != PACKET_HOST {
+                bpf_skb_change_type(self.0, PACKET_HOST);
+            }
+        }
+    }
+
+    /// Brings the usual headers into the linear part, where a driver left them in pages.
+    #[inline(always)]
+    pub fn pull_headers(self) {
+        let len = self.len();
+        let want = if len < USUAL_HEADERS as u32 {
+            len
+        } else {
+            USUAL_HEADERS as u32
+        };
+        // SAFETY: see `len`; the helper checks the length against the packet.
+        unsafe {
+            if (*self.0).data as usize + want as usize > (*self.0).data_end as usize {
+                bpf_skb_pull_data(self.0, want);
+            }
+        }
+    }
+
+    /// Where `T` lies at `offset`, if the packet has that many bytes.
+    #[inline(always)]
+    fn at<T>(self, offset: usize) -> Option<*mut T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        // SAFETY: see `len`; the pointer is used only if it lies inside the linear part.
+        unsafe {
+            let start = (*self.0).data as usize + offset;
+            if start + size_of::<T>() <= (*self.0).data_end as usize {
+                return Some(start as *mut T);
+            }
+            if bpf_skb_pull_data(self.0, (offset + size_of::<T>()) as u32) != 0 {
+                return None;
+            }
+            let start = (*self.0).data as usize + offset;
+            (start + size_of::<T>() <= (*self.0).data_end as usize).then_some(start as *mut T)
+        }
+    }
+
+    /// Reads a header at `offset`.
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: usize) -> Option<T> {
+        // SAFETY: inside the packet, whose headers are aligned as T is; any bytes are a valid T.
+        self.at::<T>(offset).map(|at| unsafe { at.read() })
+    }
+
+    /// Writes `value` at `offset`; whether it could.
+    #[inline(always)]
+    fn write<T: Copy>(self, offset: usize, value: T) -> bool {
+        // SAFETY: as in `read`.
+        self.at::<T>(offset)
+            .map(|at| unsafe { at.write(value) })
+            .is_some()
+    }
+
+    /// The Ethernet header.
+    #[inline(always)]
+    pub fn ethernet(self) -> Option<Ethernet> {
+        let [a, b, c, d, e, f, ether_type] = self.read::<[u16; EthHdr::LEN / 2]>(0)?;
+        Some(Ethernet {
+            dst: Mac([a, b, c]),
+            src: Mac([d, e, f]),
+            ether_type: u16::from_be(ether_type),
+        })
+    }
+
+    /// Writes both MAC addresses.
+    #[inline(always)]
+    pub fn set_macs(self, dst: Mac, src: Mac) -> bool {
+        let (Mac([a, b, c]), Mac([d, e, f])) = (dst, src);
+        self.write(0, [a, b, c, d, e, f])
+    }
+
+    /// The ARP packet, if it is one for IPv4 over Ethernet.
+    #[inline(always)]
+    pub fn arp(self) -> Option<Arp> {
+        let words: [u16; ArpHdr::LEN / 2] = self.read(L3)?;
+        // Hardware type Ethernet, protocol IPv4, address lengths 6 and 4.
+        if words[0] != 1_u16.to_be()
+            || words[1] != 0x0800_u16.to_be()
+            || words[2] != 0x0604_u16.to_be()
+        {
+            return None;
+        }
+        Some(Arp {
+            operation: u16::from_be(words[3]),
+            sender_mac: Mac([words[4], words[5], words[6]]),
+            sender: ipv4_of(words[7], words[8]),
+            target: ipv4_of(words[12], words[13]),
+        })
+    }
+
+    /// The IPv4 header.
+    #[inline(always)]
+    pub fn ipv4(self) -> Option<Ipv4Fields> {
+        let [a, b, c, src, dst] = self.read::<[u32; Ipv4Hdr::LEN / 4]>(L3)?;
+        let (a, b, c) = (u32::from_be(a), u32::from_be(b), u32::from_be(c));
+        Some(Ipv4Fields {
+            version: (a >> 28) as u8,
+            header_len: (a >> 22) as u8 & 0x3c,
+            total_len: a as u16,
+            id: (b >> 16) as u16,
+            fragment: b as u16,
+            ttl: (c >> 24) as u8,
+            proto: (c >> 16) as u8,
+            src: Ipv4(src),
+            dst: Ipv4(dst),
+        })
+    }
+
+    /// The IPv6 header.
+    #[inline(always)]
+    pub fn ipv6(self) -> Option<Ipv6Fields> {
+        let words: [u32; Ipv6Hdr::LEN / 4] = self.read(L3)?;
+        let (a, b) = (u32::from_be(words[0]), u32::from_be(words[1]));
+        Some(Ipv6Fields {
+            version: (a >> 28) as u8,
+            payload_len: (b >> 16) as u16,
+            next_header: (b >> 8) as u8,
+            hop_limit: b as u8,
+            src: Ipv6([words[2], words[3], words[4], words[5]]),
+            dst: Ipv6([words[6], words[7], words[8], words[9]]),
+        })
+    }
+
+    /// Eight bytes at `offset`: the fixed part of an IPv6 extension header, or of UDP or ICMP.
+    #[inline(always)]
+    pub fn eight_bytes(self, offset: usize) -> Option<[u16; 4]> {
+        self.read(offset)
+    }
+
+    /// The first fourteen bytes of a TCP header: ports, numbers, data offset, flags.
+    #[inline(always)]
+    pub fn tcp(self, offset: usize) -> Option<[u16; 7]> {
+        self.read(offset)
+    }
+
+    /// The sixteen bytes after the fixed part of an ICMPv6 message: the target of neighbour
+    /// discovery (RFC 4861, 4.3).
+    #[inline(always)]
+    pub fn neighbour_target(self, icmp: usize) -> Option<Ipv6> {
+        self.read(icmp + 8).map(Ipv6)
+    }
+
+    /// Takes one from an IPv4 TTL and puts in the addresses, header checksum included.
+    #[inline(always)]
+    pub fn set_ipv4(self, src: Ipv4, dst: Ipv4, hops: u8) -> bool {
+        // TTL, protocol and checksum, then the two addresses.
+        let Some([ttl, old_src, old_dst]) = self.read::<[u32; 3]>(L3 + 8) else {
+            return false;
+        };
+        let [t, p, c0, c1] = ttl.to_ne_bytes();
+        let without_check = u32::from_ne_bytes([t, p, 0, 0]);
+        let lowered = u32::from_ne_bytes([t.wrapping_sub(hops), p, 0, 0]);
+        let diff =
+            checksum::difference(&[without_check, old_src, old_dst], &[lowered, src.0, dst.0]);
+        let [c0, c1] = checksum::update(u16::from_ne_bytes([c0, c1]), diff).to_ne_bytes();
+        let first = u32::from_ne_bytes([t.wrapping_sub(hops), p, c0, c1]);
+        self.write(L3 + 8, [first, src.0, dst.0])
+    }
+
+    /// Takes `hops` from an IPv6 hop limit and puts in the addresses.
+    #[inline(always)]
+    pub fn set_ipv6(self, src: Ipv6, dst: Ipv6, hops: u8) -> bool {
+        const HOP_LIMIT: usize = L3 + 7;
+        let Some(limit) = self.read::<u8>(HOP_LIMIT) else {
+            return false;
+        };
+        self.write(HOP_LIMIT, limit.wrapping_sub(hops))
+            && self.write(L3 + 8, src.0)
+            && self.write(L3 + 24, dst.0)
+    }
+
+    /// Brings the transport header in line with a translation: the ports of TCP and UDP, the
+    /// identifier of an ICMP echo, and the checksum over them and over `addresses`, the
+    /// [`checksum::difference`] of the pseudo-header.
+    ///
+    /// Partial checksums and segments to be cut stay what they are; a zero UDP checksum stays
+    /// zero.
+    #[inline(always)]
+    pub fn set_transport<F: Family>(
+        self,
+        packet: &Packet<F>,
+        to: &Tuple<F>,
+        addresses: u32,
+        ipv6_flag: bool,
+    ) -> bool {
+        let l4 = packet.l4_offset as usize;
+        let old = packet.tuple;
+        match old.proto {
+            proto::TCP => {
+                self.replace_sums(l4 + 16, addresses, ports(&old), ports(to), flags(ipv6_flag))
+                    && self.write(l4, ports(to))
+            }
+            proto::UDP => {
+                let flags = flags(ipv6_flag) | BPF_F_MARK_MANGLED_0;
+                self.replace_sums(l4 + 6, addresses, ports(&old), ports(to), flags)
+                    && self.write(l4, ports(to))
+            }
+            proto::ICMPV6 => {
+                let (old, new) = (u32::from(old.src_port.0), u32::from(to.src_port.0));
+                self.replace_sums(l4 + 2, addresses, old, new, flags(ipv6_flag))
+                    && (old == new || self.write(l4 + 4, to.src_port.0))
+            }
+            proto::ICMP => {
+                // ICMP in IPv4 has no pseudo-header.
+                let (old, new) = (u32::from(old.src_port.0), u32::from(to.src_port.0));
+                old == new
+                    || (self.replace_sum(l4 + 2, checksum::difference(&[old], &[new]), 0)
+                        && self.write(l4 + 4, to.src_port.0))
+            }
+            _ => true,
+        }
+    }
+
+    /// Updates the checksum at `offset` for the pseudo-header and for what the header itself says.
+    #[inline(always)]
+    fn replace_sums(self, offset: usize, addresses: u32, old: u32, new: u32, flags: u64) -> bool {
+        let mangled = flags & BPF_F_MARK_MANGLED_0;
+        (addresses == 0 || self.replace_sum(offset, addresses, flags))
+            && (old == new
+                || self.replace_sum(offset, checksum::difference(&[old], &[new]), mangled))
+    }
+
+    #[inline(always)]
+    fn replace_sum(self, offset: usize, diff: u32, flags: u64) -> bool {
+        // SAFETY: the helper checks the offset; a size of zero makes `to` a difference.
+        unsafe { bpf_l4_csum_replace(self.0, offset as u32, 0, u64::from(diff), flags) == 0 }
+    }
+}
+
+/// The flags for a pseudo-header update. Without `BPF_F_IPV6` the kernel takes the addresses for
+/// bytes that its own sum over the packet doesn't have, which is right for IPv4 only.
+#[inline(always)]
+const fn flags(ipv6: bool) -> u64 {
+    if ipv6 {
+        BPF_F_PSEUDO_HDR | BPF_F_IPV6
+    } else {
+        BPF_F_PSEUDO_HDR
+    }
+}
+
+/// Both ports as one word, as the header has them.
+#[inline(always)]
+const fn ports<F: Family>(tuple: &Tuple<F>) -> u32 {
+    let ([a, b], [c, d]) = (tuple.src_port.to_wire(), tuple.dst_port.to_wire());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// An address from two halves, as ARP has it: its fields are aligned to two bytes only.
+#[inline(always)]
+const fn ipv4_of(high: u16, low: u16) -> Ipv4 {
+    let ([a, b], [c, d]) = (high.to_ne_bytes(), low.to_ne_bytes());
+    Ipv4(u32::from_ne_bytes([a, b, c, d]))
+}

@@ -1,0 +1,125 @@
+//! The way out of the host, as the kernel's routing table has it for this packet.
+//!
+//! Looked up per packet, so that nothing goes stale; nothing is rewritten here.
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_SRC_ADDR,
+    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNSUPP_LWT,
+    BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC, bpf_redir_neigh,
+};
+use netbpf_common::{
+    conntrack::Entry,
+    endpoint::role,
+    family::Family,
+    packet::Packet,
+    tuple::Tuple,
+    verdict::{DropReason, StackReason, Verdict},
+};
+
+use crate::{
+    kernel::{self, FibParams, KernelFamily},
+    maps,
+    skb::{L3, Skb},
+};
+
+/// The way of one packet to the outside.
+pub struct WayOut {
+    /// The interface.
+    pub ifindex: u32,
+    /// The neighbour to send to.
+    pub next_hop: bpf_redir_neigh,
+}
+
+/// The way of a packet of `half` to the outside.
+///
+/// # Errors
+///
+/// What the kernel answered where the short way can't be taken, for [`failure`].
+#[inline(always)]
+pub fn out<F: KernelFamily>(skb: Skb, packet: &Packet<F>, half: &Entry<F>) -> Result<WayOut, u32> {
+    let mut params = params(skb, packet, &half.translated, half.via_ifindex);
+    let code = kernel::fib_lookup(skb, &mut params, BPF_FIB_LOOKUP_SKIP_NEIGH) as u32;
+    if code != BPF_FIB_LKUP_RET_SUCCESS {
+        return Err(code);
+    }
+    Ok(WayOut {
+        ifindex: params.ifindex,
+        next_hop: kernel::next_hop(&params),
+    })
+}
+
+/// The source address that the host itself would use on the way to the packet's destination.
+///
+/// # Errors
+///
+/// The verdict where there is no such way.
+#[inline(always)]
+pub fn source<F: KernelFamily>(
+    skb: Skb,
+    packet: &Packet<F>,
+    via_ifindex: u32,
+) -> Result<F::Addr, Verdict> {
+    let mut tuple = packet.tuple;
+    tuple.src_addr = F::Addr::default();
+    let mut params = params(skb, packet, &tuple, via_ifindex);
+    kernel::set_fib_len(&mut params, 0);
+    let flags = BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_SRC;
+    match kernel::fib_lookup(skb, &mut params, flags) as u32 {
+        // A length of zero makes the kernel compare the frame with the device's MTU; the source
+        // address holds all the same.
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => {}
+        other => return Err(failure(other)),
+    }
+    if !is_hooked(params.ifindex) {
+        return Err(Verdict::drop(DropReason::WayOutNotHooked));
+    }
+    let source = F::fib_source(&params);
+    if F::is_unspecified(&source) {
+        return Err(Verdict::drop(DropReason::NoSourceAddress));
+    }
+    Ok(source)
+}
+
+/// Whether this instance hooks an interface to the outside.
+#[inline(always)]
+pub fn is_hooked(ifindex: u32) -> bool {
+    maps::interface(ifindex).is_some_and(|interface| interface.role == role::UPLINK)
+}
+
+#[inline(always)]
+fn params<F: KernelFamily>(
+    skb: Skb,
+    packet: &Packet<F>,
+    tuple: &Tuple<F>,
+    via_ifindex: u32,
+) -> FibParams {
+    let mut params = F::fib_params(tuple.src_addr, tuple.dst_addr);
+    params.l4_protocol = tuple.proto;
+    params.sport = tuple.src_port.0;
+    params.dport = tuple.dst_port.0;
+    params.ifindex = via_ifindex;
+    kernel::set_fib_len(&mut params, wire_len(skb, packet));
+    params
+}
+
+/// The length of the network packet; of one that will be cut, that of its segments.
+#[inline(always)]
+fn wire_len<F: Family>(skb: Skb, packet: &Packet<F>) -> u16 {
+    match skb.gso_size() {
+        0 => (skb.len() as usize - L3) as u16,
+        size => packet.header_len.wrapping_add(size as u16),
+    }
+}
+
+/// The verdict on a lookup that found no short way.
+#[inline(always)]
+pub const fn failure(code: u32) -> Verdict {
+    match code {
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => Verdict::stack(StackReason::TooBig),
+        // Local, broadcast, or no route at all: the stack knows, and says so to the container.
+        BPF_FIB_LKUP_RET_NOT_FWDED | BPF_FIB_LKUP_RET_UNSUPP_LWT => Verdict::TO_HOST,
+        BPF_FIB_LKUP_RET_FWD_DISABLED => Verdict::drop(DropReason::ForwardingOff),
+        BPF_FIB_LKUP_RET_NO_SRC_ADDR => Verdict::drop(DropReason::NoSourceAddress),
+        _ => Verdict::drop(DropReason::NoRoute),
+    }
+}
