@@ -19,6 +19,13 @@ pub fn difference(old: &[u32], new: &[u32]) -> u32 {
     sum as u32
 }
 
+/// The ones' complement sum of two differences.
+#[inline(always)]
+pub fn add(a: u32, b: u32) -> u32 {
+    let sum = u64::from(a) + u64::from(b);
+    ((sum & 0xffff_ffff) + (sum >> 32)) as u32
+}
+
 /// Folds a 32-bit partial sum to the 16 bits of a checksum field, not inverted.
 #[inline(always)]
 pub fn fold(sum: u32) -> u16 {

@@ -60,8 +60,10 @@ pub enum Outcome {
     Container = 3,
     /// A flow is drafted; payload: how to commit it.
     Commit = 4,
+    /// An ICMP error about some flow, which is to be found.
+    Related = 5,
     /// Dropped; payload: a [`DropReason`].
-    Drop = 5,
+    Drop = 6,
 }
 
 impl Verdict {
@@ -69,6 +71,8 @@ impl Verdict {
     pub const PASS: Self = Self::new(Outcome::Pass, 0);
     /// [`Outcome::ToHost`].
     pub const TO_HOST: Self = Self::new(Outcome::ToHost, 0);
+    /// [`Outcome::Related`].
+    pub const RELATED: Self = Self::new(Outcome::Related, 0);
 
     #[inline(always)]
     const fn new(outcome: Outcome, payload: u32) -> Self {
@@ -108,6 +112,7 @@ impl Verdict {
             2 => Outcome::Stack,
             3 => Outcome::Container,
             4 => Outcome::Commit,
+            5 => Outcome::Related,
             _ => Outcome::Drop,
         }
     }

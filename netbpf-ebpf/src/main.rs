@@ -17,6 +17,7 @@ mod forward;
 mod fragment;
 mod globals;
 mod hooks;
+mod icmp;
 mod kernel;
 mod maps;
 mod nat;

@@ -38,7 +38,7 @@ pub fn packet<F: Wire>(skb: Skb, packet: &Packet<F>, half: &Entry<F>, hops: u8) 
 
 /// The checksum difference of the addresses; 0: they stay.
 #[inline(always)]
-fn address_difference<F: Wire>(old: &Tuple<F>, new: &Tuple<F>) -> u32 {
+pub fn address_difference<F: Wire>(old: &Tuple<F>, new: &Tuple<F>) -> u32 {
     if old.src_addr == new.src_addr && old.dst_addr == new.dst_addr {
         return 0;
     }
@@ -50,7 +50,8 @@ fn address_difference<F: Wire>(old: &Tuple<F>, new: &Tuple<F>) -> u32 {
     )
 }
 
+/// Whether a pseudo-header update is to say that it is IPv6.
 #[inline(always)]
-fn ipv6_flag<F: Wire>() -> bool {
+pub fn ipv6_flag<F: Wire>() -> bool {
     F::ADDR_BITS == 128 && globals::has_ipv6_checksum_flag()
 }

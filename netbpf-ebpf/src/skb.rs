@@ -276,10 +276,16 @@ impl Skb {
         })
     }
 
-    /// The IPv4 header.
+    /// The packet's IPv4 header.
     #[inline(always)]
     pub fn ipv4(self) -> Option<Ipv4Fields> {
-        let [a, b, c, src, dst] = self.read::<[u32; Ipv4Hdr::LEN / 4]>(L3)?;
+        self.ipv4_at(L3)
+    }
+
+    /// The IPv4 header at `offset`.
+    #[inline(always)]
+    pub fn ipv4_at(self, offset: usize) -> Option<Ipv4Fields> {
+        let [a, b, c, src, dst] = self.read::<[u32; Ipv4Hdr::LEN / 4]>(offset)?;
         let (a, b, c) = (u32::from_be(a), u32::from_be(b), u32::from_be(c));
         Some(Ipv4Fields {
             version: (a >> 28) as u8,
@@ -294,10 +300,16 @@ impl Skb {
         })
     }
 
-    /// The IPv6 header.
+    /// The packet's IPv6 header.
     #[inline(always)]
     pub fn ipv6(self) -> Option<Ipv6Fields> {
-        let words: [u32; Ipv6Hdr::LEN / 4] = self.read(L3)?;
+        self.ipv6_at(L3)
+    }
+
+    /// The IPv6 header at `offset`.
+    #[inline(always)]
+    pub fn ipv6_at(self, offset: usize) -> Option<Ipv6Fields> {
+        let words: [u32; Ipv6Hdr::LEN / 4] = self.read(offset)?;
         let (a, b) = (u32::from_be(words[0]), u32::from_be(words[1]));
         Some(Ipv6Fields {
             version: (a >> 28) as u8,
@@ -328,11 +340,17 @@ impl Skb {
         self.read(icmp + 8).map(Ipv6)
     }
 
-    /// Takes one from an IPv4 TTL and puts in the addresses, header checksum included.
+    /// Takes `hops` from the packet's TTL and puts in the addresses, header checksum included.
     #[inline(always)]
     pub fn set_ipv4(self, src: Ipv4, dst: Ipv4, hops: u8) -> bool {
+        self.set_ipv4_at(L3, src, dst, hops)
+    }
+
+    /// As [`Self::set_ipv4`], for the header at `offset`.
+    #[inline(always)]
+    pub fn set_ipv4_at(self, offset: usize, src: Ipv4, dst: Ipv4, hops: u8) -> bool {
         // TTL, protocol and checksum, then the two addresses.
-        let Some([ttl, old_src, old_dst]) = self.read::<[u32; 3]>(L3 + 8) else {
+        let Some([ttl, old_src, old_dst]) = self.read::<[u32; 3]>(offset + 8) else {
             return false;
         };
         let [t, p, c0, c1] = ttl.to_ne_bytes();
@@ -342,19 +360,79 @@ impl Skb {
             checksum::difference(&[without_check, old_src, old_dst], &[lowered, src.0, dst.0]);
         let [c0, c1] = checksum::update(u16::from_ne_bytes([c0, c1]), diff).to_ne_bytes();
         let first = u32::from_ne_bytes([t.wrapping_sub(hops), p, c0, c1]);
-        self.write(L3 + 8, [first, src.0, dst.0])
+        self.write(offset + 8, [first, src.0, dst.0])
     }
 
-    /// Takes `hops` from an IPv6 hop limit and puts in the addresses.
+    /// Takes `hops` from the packet's hop limit and puts in the addresses.
     #[inline(always)]
     pub fn set_ipv6(self, src: Ipv6, dst: Ipv6, hops: u8) -> bool {
-        const HOP_LIMIT: usize = L3 + 7;
-        let Some(limit) = self.read::<u8>(HOP_LIMIT) else {
+        self.set_ipv6_at(L3, src, dst, hops)
+    }
+
+    /// As [`Self::set_ipv6`], for the header at `offset`.
+    #[inline(always)]
+    pub fn set_ipv6_at(self, offset: usize, src: Ipv6, dst: Ipv6, hops: u8) -> bool {
+        let hop_limit = offset + 7;
+        let Some(limit) = self.read::<u8>(hop_limit) else {
             return false;
         };
-        self.write(HOP_LIMIT, limit.wrapping_sub(hops))
-            && self.write(L3 + 8, src.0)
-            && self.write(L3 + 24, dst.0)
+        self.write(hop_limit, limit.wrapping_sub(hops))
+            && self.write(offset + 8, src.0)
+            && self.write(offset + 24, dst.0)
+    }
+
+    /// Translates the transport header at `l4` of a packet that an ICMP error carries, its checksum
+    /// as far as it is there; the checksum difference that these bytes now have.
+    #[inline(always)]
+    pub fn set_inner_transport<F: Family>(
+        self,
+        l4: usize,
+        old: &Tuple<F>,
+        new: &Tuple<F>,
+        pseudo_header: u32,
+    ) -> Option<u32> {
+        let (at, sum_at, before, after, covered) = match old.proto {
+            proto::TCP => (l4, l4 + 16, ports(old), ports(new), pseudo_header),
+            proto::UDP => (l4, l4 + 6, ports(old), ports(new), pseudo_header),
+            proto::ICMPV6 => (l4 + 4, l4 + 2, id(old), id(new), pseudo_header),
+            proto::ICMP => (l4 + 4, l4 + 2, id(old), id(new), 0),
+            _ => return Some(0),
+        };
+        let mut diff = checksum::difference(&[before], &[after]);
+        let is_written = match old.proto {
+            proto::TCP | proto::UDP => self.write(at, after),
+            _ => self.write(at, new.src_port.0),
+        };
+        if !is_written {
+            return None;
+        }
+        // TCP's checksum may have been cut off, and UDP's may be zero: then there is none.
+        if let Some(sum) = self.read::<u16>(sum_at).filter(|sum| *sum != 0) {
+            let updated = checksum::update(sum, checksum::add(diff, covered));
+            if !self.write(sum_at, updated) {
+                return None;
+            }
+            let change = checksum::difference(&[u32::from(sum)], &[u32::from(updated)]);
+            diff = checksum::add(diff, change);
+        }
+        Some(diff)
+    }
+
+    /// Brings the checksum of the ICMP header at `l4` in line with bytes behind it that changed by
+    /// `diff` and with new `addresses`.
+    #[inline(always)]
+    pub fn set_icmp_sum<F: Family>(
+        self,
+        l4: usize,
+        diff: u32,
+        addresses: u32,
+        ipv6_flag: bool,
+    ) -> bool {
+        let has_pseudo_header = F::ICMP == proto::ICMPV6;
+        self.replace_sum(l4 + 2, diff, 0)
+            && (!has_pseudo_header
+                || addresses == 0
+                || self.replace_sum(l4 + 2, addresses, flags(ipv6_flag)))
     }
 
     /// Brings the transport header in line with a translation: the ports of TCP and UDP, the
@@ -431,6 +509,12 @@ const fn flags(ipv6: bool) -> u64 {
 const fn ports<F: Family>(tuple: &Tuple<F>) -> u32 {
     let ([a, b], [c, d]) = (tuple.src_port.to_wire(), tuple.dst_port.to_wire());
     u32::from_ne_bytes([a, b, c, d])
+}
+
+/// An ICMP echo's identifier as a word of a checksum's sum.
+#[inline(always)]
+const fn id<F: Family>(tuple: &Tuple<F>) -> u32 {
+    tuple.src_port.0 as u32
 }
 
 /// An address from two halves, as ARP has it: its fields are aligned to two bytes only.

@@ -80,11 +80,17 @@ subprograms! {
     /// One of no known flow; the action, or a commit's number above [`hooks::UNKNOWN`].
     from_container_unknown = from_container_unknown_v4, from_container_unknown_v6
         (skb: Skb;) -> i32 = hooks::from_container::unknown;
+    /// An ICMP error from a container; the action.
+    from_container_related = from_container_related_v4, from_container_related_v6
+        (skb: Skb;) -> i32 = hooks::from_container::related;
     /// An IP packet from outside; the action, or [`hooks::UNKNOWN`].
     from_netdev = from_netdev_v4, from_netdev_v6 (skb: Skb;) -> i32 = hooks::from_netdev::ip;
     /// One of no known flow; the action, or a commit's number above [`hooks::UNKNOWN`].
     from_netdev_unknown = from_netdev_unknown_v4, from_netdev_unknown_v6 (skb: Skb;) -> i32
         = hooks::from_netdev::unknown;
+    /// An ICMP error from outside; the action.
+    from_netdev_related = from_netdev_related_v4, from_netdev_related_v6
+        (skb: Skb;) -> i32 = hooks::from_netdev::related;
     /// An IP packet from the host to a container; the action, or [`hooks::UNKNOWN`].
     to_container = to_container_v4, to_container_v6 (skb: Skb;) -> i32
         = hooks::to_container::from_host;

@@ -37,7 +37,32 @@ pub struct WayOut {
 /// What the kernel answered where the short way can't be taken, for [`failure`].
 #[inline(always)]
 pub fn out<F: KernelFamily>(skb: Skb, packet: &Packet<F>, half: &Entry<F>) -> Result<WayOut, u32> {
-    let mut params = params(skb, packet, &half.translated, half.via_ifindex);
+    look_up(skb, params(skb, packet, &half.translated, half.via_ifindex))
+}
+
+/// The way of an ICMP error between two addresses, the second one outside.
+///
+/// # Errors
+///
+/// As [`out`].
+#[inline(always)]
+pub fn between<F: KernelFamily>(
+    skb: Skb,
+    packet: &Packet<F>,
+    (src, dst): (F::Addr, F::Addr),
+    via_ifindex: u32,
+) -> Result<WayOut, u32> {
+    let tuple = Tuple {
+        src_addr: src,
+        dst_addr: dst,
+        proto: F::ICMP,
+        ..Tuple::default()
+    };
+    look_up(skb, params(skb, packet, &tuple, via_ifindex))
+}
+
+#[inline(always)]
+fn look_up(skb: Skb, mut params: FibParams) -> Result<WayOut, u32> {
     let code = kernel::fib_lookup(skb, &mut params, BPF_FIB_LOOKUP_SKIP_NEIGH) as u32;
     if code != BPF_FIB_LKUP_RET_SUCCESS {
         return Err(code);

@@ -20,7 +20,7 @@ use crate::{
     conntrack::{self, Known},
     forward,
     hooks::{Stages, UNKNOWN, finish, refuse, walk},
-    maps,
+    icmp, maps,
     nat::{self, commit},
     neighbour, parse, policy, service,
     skb::{Ethernet, Skb},
@@ -61,6 +61,7 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
         skb,
         F::from_container,
         F::from_container_unknown,
+        F::from_container_related,
     )
 }
 
@@ -164,10 +165,20 @@ fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict
     if F::is_link_local(src) || F::is_link_local(dst) {
         return link_local(sender);
     }
+    if icmp::is_error(packet) {
+        return Verdict::RELATED;
+    }
     if sender.ethernet.dst == sender.network.bridge_mac {
         return routed(skb, packet, sender);
     }
     bridged(packet, sender)
+}
+
+/// An ICMP error, whose sender has been checked; the action.
+#[inline(always)]
+pub fn related<F: Stages>(skb: Skb) -> i32 {
+    let unrelated = Verdict::drop(DropReason::NoFlow);
+    icmp::related::<F>(Hook::FromContainer, skb, skb.ifindex(), unrelated)
 }
 
 /// Unicast that is valid on this link only. It is not tracked: the same addresses can be in use on

@@ -17,7 +17,7 @@ use crate::{
     conntrack::{self, Known},
     forward,
     hooks::{Stages, UNKNOWN, finish, refuse, walk},
-    maps, nat, parse, policy,
+    icmp, maps, nat, parse, policy,
     skb::Skb,
 };
 
@@ -49,6 +49,7 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
         skb,
         F::from_netdev,
         F::from_netdev_unknown,
+        F::from_netdev_related,
     )
 }
 
@@ -101,6 +102,9 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
     if is_martian::<F>(&packet.tuple.src_addr) {
         return refuse(Hook::FromNetdev, skb, DropReason::MartianSource);
     }
+    if icmp::is_error(packet) {
+        return finish(Hook::FromNetdev, skb, Verdict::RELATED);
+    }
     let Some(target) = nat::published(&packet.tuple, address) else {
         return finish(Hook::FromNetdev, skb, unpublished(packet, address));
     };
@@ -108,6 +112,16 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
         Ok(()) => finish(Hook::FromNetdev, skb, Verdict::commit(nat::commit::MAPPED)),
         Err(reason) => refuse(Hook::FromNetdev, skb, reason),
     }
+}
+
+/// An ICMP error; the action. What is about no known flow is about the host's own.
+#[inline(always)]
+pub fn related<F: Stages>(skb: Skb) -> i32 {
+    let Some(packet) = F::packet() else {
+        return refuse(Hook::FromNetdev, skb, DropReason::Malformed);
+    };
+    let unrelated = unpublished(packet, F::host_address(&packet.tuple.dst_addr));
+    icmp::related::<F>(Hook::FromNetdev, skb, origin::OUTSIDE, unrelated)
 }
 
 /// Whether a source address can't be outside of this host.

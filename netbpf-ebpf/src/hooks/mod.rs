@@ -14,6 +14,7 @@ use netbpf_common::{
 };
 
 use crate::{
+    icmp::Errors,
     kernel::{self, KernelFamily},
     maps::{self, Tables},
     nat,
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// All that the hooks ask of a family.
-pub trait Stages: Tables + Wire + KernelFamily + OnLink + Subprograms {}
+pub trait Stages: Tables + Wire + Errors + KernelFamily + OnLink + Subprograms {}
 
 impl Stages for V4 {}
 impl Stages for V6 {}
@@ -34,12 +35,21 @@ impl Stages for V6 {}
 /// to commit the flow it has drafted.
 pub const UNKNOWN: i32 = 1 << 16;
 
+/// What the stage for unknown packets returns for an ICMP error.
+pub const RELATED: i32 = 1 << 17;
+
 /// The life of one IP packet in a hook: a known flow, or an unknown packet that becomes one.
 ///
 /// The stages are called one after the other and not by each other, for the stacks of a chain of
 /// calls add up.
 #[inline(always)]
-fn walk<F: Stages>(hook: Hook, skb: Skb, known: fn(Skb) -> i32, unknown: fn(Skb) -> i32) -> i32 {
+fn walk<F: Stages>(
+    hook: Hook,
+    skb: Skb,
+    known: fn(Skb) -> i32,
+    unknown: fn(Skb) -> i32,
+    related: fn(Skb) -> i32,
+) -> i32 {
     let action = known(skb);
     if action != UNKNOWN {
         return action;
@@ -47,6 +57,9 @@ fn walk<F: Stages>(hook: Hook, skb: Skb, known: fn(Skb) -> i32, unknown: fn(Skb)
     let action = unknown(skb);
     if action < UNKNOWN {
         return action;
+    }
+    if action == RELATED {
+        return related(skb);
     }
     if let Err(reason) = nat::committed(F::commit(skb, (action - UNKNOWN) as u32)) {
         return refuse(hook, skb, reason);
@@ -88,6 +101,7 @@ pub fn finish(hook: Hook, skb: Skb, verdict: Verdict) -> i32 {
             kernel::redirect_peer(verdict.payload())
         }
         Outcome::Commit => UNKNOWN + verdict.payload() as i32,
+        Outcome::Related => RELATED,
         Outcome::Drop => {
             maps::count(drop_counter_of(hook, verdict.payload()), skb.len());
             TC_ACT_SHOT

@@ -45,6 +45,7 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
         skb,
         F::to_container,
         F::to_container_unknown,
+        |skb| finish(Hook::ToContainer, skb, Verdict::PASS),
     )
 }
 
