@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let object = PathBuf::from(out_dir).join("netbpf-ebpf");
     fs::write(&object, []).with_context(|| format!("failed to write {}", object.display()))?;
     let toolchain = toolchain()?;
-    allow_build_std();
+    prepare_environment();
     build_ebpf(
         [Package {
             name: "netbpf-ebpf",
@@ -54,15 +54,18 @@ fn toolchain() -> Result<String> {
     Ok(compiler.toolchain.unwrap_or_else(|| NIGHTLY.to_owned()))
 }
 
-/// Lets a stable compiler build `core` for the BPF target. Only the eBPF build may see this: on
-/// the whole `cargo` call it would change, and so rebuild, crates of user space.
-fn allow_build_std() {
+/// What the inner cargo sees beside what this build sees.
+fn prepare_environment() {
     #[expect(
         unsafe_code,
-        reason = "aya-build reads the environment of its own process"
+        reason = "aya-build takes the environment of its own process"
     )]
     // SAFETY: a build script starts with one thread, and this one has started no other yet.
     unsafe {
+        // Lets a stable compiler build `core` for the BPF target. Only the eBPF build may see
+        // this: set for the whole `cargo` call it would change, and so rebuild, user space.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // Each line of progress would come back as a warning, at every later build too.
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
 }
