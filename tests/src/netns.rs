@@ -241,7 +241,8 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
             Instant::now() < deadline,
             "waited {limit:?} in vain until {what}"
         );
-        thread::sleep(Duration::from_millis(10));
+        // A pause between two looks; it ends nothing by itself.
+        thread::park_timeout(Duration::from_millis(10));
     }
 }
 

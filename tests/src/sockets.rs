@@ -702,7 +702,8 @@ fn icmp_answered(token: u64, deadline: Instant, log: &Log) -> Seen {
                 source: nowhere,
             };
         }
-        thread::sleep(Duration::from_millis(2));
+        // A pause between two looks; it ends nothing by itself.
+        thread::park_timeout(Duration::from_millis(2));
     }
 }
 
