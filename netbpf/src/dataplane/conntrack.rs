@@ -213,7 +213,7 @@ mod tests {
             src_port: Be16::new(4000),
             dst_port: Be16::new(53),
             proto: proto::UDP,
-            pad: [0; 3],
+            ..Tuple::default()
         };
         let translated = original.with_source(Ipv4::from_wire([198, 51, 100, 1]), Be16::new(40000));
         let state = State::Replied as u8;
