@@ -1,0 +1,149 @@
+//! An error and a kill before each single step of a change.
+
+use std::{env, path::PathBuf, process::Command};
+
+use netbpf::reconcile::{self, Fault, Mode};
+
+use crate::bed::{self, Bed};
+
+/// More steps than any change here has.
+const STEPS_MAX: u32 = 400;
+
+/// Another document than [`Bed::document`]: something comes, goes, moves and changes.
+fn other(bed: &Bed) -> String {
+    bed.document()
+        .replace("8080:80", "8081:80")
+        .replace("icc = false", "icc = true")
+        .replace("name = \"web2\"", "name = \"web3\"")
+        .replace("container = \"web2\"", "container = \"web3\"")
+        .replace("172.29.0.0/24", "172.30.0.0/24")
+}
+
+#[test]
+fn first_apply_that_fails_at_any_step_leaves_nothing() {
+    bed::with(|bed| {
+        let before = bed.snapshot();
+        let document = bed.document();
+        for step in 0..STEPS_MAX {
+            match bed.try_apply(&document, Mode::Apply, Fault::Fail(step)) {
+                Ok(_) => {
+                    assert!(step > 20, "{step} steps are too few");
+                    reconcile::purge(&bed.host, &bed.instance).unwrap();
+                    return;
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    assert!(
+                        error.contains("the host is as it was before"),
+                        "{step}: {error}"
+                    );
+                    assert_eq!(bed.snapshot(), before, "{step}: {error}");
+                }
+            }
+        }
+        panic!("more than {STEPS_MAX} steps");
+    });
+}
+
+#[test]
+fn change_that_fails_at_any_step_leaves_what_was_there() {
+    bed::with(|bed| {
+        let document = bed.document();
+        let other = other(bed);
+        bed.apply(&document);
+        let before = bed.shape();
+        for step in 0..STEPS_MAX {
+            match bed.try_apply(&other, Mode::Apply, Fault::Fail(step)) {
+                Ok(_) => {
+                    assert!(step > 20, "{step} steps are too few");
+                    reconcile::purge(&bed.host, &bed.instance).unwrap();
+                    return;
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    assert!(
+                        error.contains("the host is as it was before"),
+                        "{step}: {error}"
+                    );
+                    assert_eq!(bed.shape(), before, "{step}: {error}");
+                    let again = bed.apply(&document);
+                    assert!(!again.changed, "{step}: {error}: {again:#?}");
+                }
+            }
+        }
+        panic!("more than {STEPS_MAX} steps");
+    });
+}
+
+const DIR: &str = "NETBPF_TEST_KILLED_DIR";
+const NAME: &str = "NETBPF_TEST_KILLED_NAME";
+const STEP: &str = "NETBPF_TEST_KILLED_STEP";
+
+/// The process that the tests below kill; by itself it does nothing.
+#[test]
+fn a_process_to_be_killed() {
+    let (Ok(dir), Ok(name), Ok(step)) = (env::var(DIR), env::var(NAME), env::var(STEP)) else {
+        return;
+    };
+    bed::inside(&PathBuf::from(dir), &name, |bed| {
+        let fault = Fault::Kill(step.parse().unwrap());
+        bed.try_apply(&other(bed), Mode::Apply, fault).unwrap();
+    });
+}
+
+/// Whether the apply of [`other`] came to its end before it was to be killed.
+fn ends_before(bed: &Bed, step: u32) -> bool {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "faults::a_process_to_be_killed"])
+        .env(DIR, &bed.dir)
+        .env(NAME, bed.instance.name())
+        .env(STEP, step.to_string())
+        .output()
+        .unwrap()
+        .status
+        .success()
+}
+
+#[test]
+fn first_apply_that_is_killed_at_any_step_is_taken_back() {
+    bed::with(|bed| {
+        let before = bed.snapshot();
+        for step in 0..STEPS_MAX {
+            if ends_before(bed, step) {
+                assert!(step > 20, "{step} steps are too few");
+                reconcile::purge(&bed.host, &bed.instance).unwrap();
+                assert_eq!(bed.snapshot(), before);
+                return;
+            }
+            // By turns the two ways out of it.
+            if step % 2 == 0 {
+                reconcile::recover(&bed.host, &bed.instance).unwrap();
+            } else {
+                reconcile::purge(&bed.host, &bed.instance).unwrap();
+            }
+            assert_eq!(bed.snapshot(), before, "{step}");
+        }
+        panic!("more than {STEPS_MAX} steps");
+    });
+}
+
+#[test]
+fn change_that_is_killed_at_any_step_is_taken_back_by_the_next_command() {
+    bed::with(|bed| {
+        let document = bed.document();
+        bed.apply(&document);
+        let before = bed.shape();
+        for step in 0..STEPS_MAX {
+            if ends_before(bed, step) {
+                assert!(step > 20, "{step} steps are too few");
+                reconcile::purge(&bed.host, &bed.instance).unwrap();
+                return;
+            }
+            reconcile::recover(&bed.host, &bed.instance).unwrap();
+            assert_eq!(bed.shape(), before, "{step}");
+            let again = bed.apply(&document);
+            assert!(!again.changed, "{step}: {again:#?}");
+        }
+        panic!("more than {STEPS_MAX} steps");
+    });
+}

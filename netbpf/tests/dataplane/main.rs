@@ -1,0 +1,7 @@
+//! Documents applied to a host in a namespace of its own, with the real programs: what is there
+//! after, what a second time changes, what a failure and a kill at each step leave, what a purge
+//! leaves. They need root.
+
+mod apply;
+mod bed;
+mod faults;
