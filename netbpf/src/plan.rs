@@ -694,3 +694,6 @@ fn put_reserved_ports(contents: &mut Contents, model: &Model, facts: &Facts) {
         *contents.reserved_ports.entry(word).or_default() |= bit;
     }
 }
+
+#[cfg(test)]
+mod tests;

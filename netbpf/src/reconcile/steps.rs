@@ -5,7 +5,7 @@
 //! and the new state together: what comes is known to the programs and hooked before it is up,
 //! then ports lead there, then keys go, then policy is asked again, then links go.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
@@ -26,7 +26,7 @@ use crate::{
         Host, Netns, Rtnl,
         address::{Preference, Scope},
         bpffs::{self, PinDirs},
-        link::{BridgeSpec, Link, Mark, VethSpec},
+        link::{BridgeSpec, Link, Mark, Running, VethSpec},
         neighbour::FdbEntry,
         netns,
         sysctl::Sysctl,
@@ -36,6 +36,9 @@ use crate::{
     plan,
     state::{AdoptedBridge, Change as Noted, Instance, Journal, Origin},
 };
+
+/// How long to wait for links that were brought up.
+const RUNNING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -70,6 +73,8 @@ pub enum Step {
     Enslave(usize),
     /// Tells the bridge where the container's MAC is.
     Fdb(usize),
+    /// Waits until what was brought up carries packets.
+    AwaitRunning,
     /// Writes to the maps what leads where.
     WriteMappings,
     /// Ends hooks of interfaces that are no uplinks any more.
@@ -145,6 +150,9 @@ pub fn todo(
             &survey.containers[index],
             survey,
         );
+    }
+    if todo.steps.iter().any(|step| matches!(step, Step::Up(_))) {
+        todo.steps.push(Step::AwaitRunning);
     }
     if writes {
         todo.steps.push(Step::WriteMappings);
@@ -689,6 +697,7 @@ impl Doer<'_> {
             Step::Inside(index) => self.inside(*index),
             Step::Enslave(index) => self.enslave(*index),
             Step::Fdb(index) => self.fdb(*index),
+            Step::AwaitRunning => self.await_running(),
             Step::WriteMappings => self.write_mappings(),
             Step::Detach(pin) => Ok(attach::detach(&self.pins(), *pin)?),
             Step::DeleteKeys => self.delete_keys(),
@@ -826,6 +835,22 @@ impl Doer<'_> {
             mac: container.mac,
             port,
         })?)
+    }
+
+    /// Until then a bridge drops what is for its new ports. A container that took its own side down
+    /// must not hold up the others.
+    fn await_running(&self) -> Result<()> {
+        let indices = self
+            .survey
+            .links
+            .containers
+            .iter()
+            .map(|container| self.index(&container.veth))
+            .collect::<Result<Vec<u32>>>()?;
+        if self.host.rtnl().until_running(&indices, RUNNING_PATIENCE)? == Running::NotAll {
+            tracing::warn!("not every container's link carries packets");
+        }
+        Ok(())
     }
 
     /// Puts who is where; what leads there stays as it was until everybody is up.

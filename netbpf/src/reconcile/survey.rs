@@ -374,7 +374,11 @@ fn container_seen(
         .into_iter()
         .find(|link| link.name == container.interface)
     {
-        if is_pair(seen.veth.as_ref(), &link) {
+        let leads_here = match &seen.veth {
+            Some(veth) => host.rtnl().has_peer_in(veth, &netns)?,
+            None => false,
+        };
+        if leads_here && is_pair(seen.veth.as_ref(), &link) {
             seen.inside = Some(inside(&rtnl, link)?);
         } else {
             seen.squatter = Some(own_peer(&link, observed, container)?);

@@ -6,6 +6,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::Duration,
 };
 
 use netbpf::{
@@ -38,10 +39,19 @@ pub fn with(test: impl FnOnce(&Bed) + Send) {
     inside(dir.path(), &name, |bed| {
         bed.ip("link set lo up");
         bed.ip("link add up0 type veth peer name far0");
+        // Link-local addresses would come a moment later, with a detection that takes its time.
+        bed.ip("link set up0 addrgenmode none");
+        bed.ip("link set far0 addrgenmode none");
         bed.ip("address add 198.51.100.1/24 dev up0");
         bed.ip("address add 2001:db8::1/64 dev up0 nodad");
         bed.ip("link set far0 up");
         bed.ip("link set up0 up");
+        let index = |name| bed.host.rtnl().existing_link(name).unwrap().index;
+        let pair = [index("up0"), index("far0")];
+        bed.host
+            .rtnl()
+            .until_running(&pair, Duration::from_secs(5))
+            .unwrap();
         test(bed);
     });
     drop(cleanup);
@@ -119,6 +129,7 @@ networks = [{{ name = "back" }}]
 [[service]]
 name = "api"
 network = "front"
+scheduler = "random"
 vip = ["172.28.0.100", "fd00:28::100"]
 ports = ["80:8080"]
 backends = [{{ container = "web" }}, {{ container = "web2" }}]
@@ -188,14 +199,14 @@ backends = [{{ container = "web" }}, {{ container = "web2" }}]
     /// counts up.
     pub fn shape(&self) -> String {
         let mut text = vec![
-            without_numbers(&self.ip("-br link")),
-            self.ip("-br address"),
+            sorted(&self.ip("-br link")),
+            sorted(&self.ip("-br address")),
         ];
         for name in ["web", "web2", "db"] {
             let path = self.dir.join(name);
             if Netns::open(&path).is_ok_and(|found| found.is_some()) {
                 let inside = format!("--net={} ip -br address", path.display());
-                text.push(format!("{name}: {}", run("nsenter", &inside)));
+                text.push(format!("{name}: {}", sorted(&run("nsenter", &inside))));
                 let routes = format!("--net={} ip route", path.display());
                 text.push(run("nsenter", &routes));
             }
@@ -224,12 +235,21 @@ fn run(command: &str, args: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// `@if7`: the number of a peer in another namespace.
-fn without_numbers(text: &str) -> String {
-    let words = text.split_inclusive(char::is_whitespace);
-    words
-        .map(|word| word.split('@').next().unwrap_or(word).trim_end().to_owned() + " ")
-        .collect()
+/// Lines in an order of their own, without `@if7`: the number of a peer in another namespace.
+fn sorted(text: &str) -> String {
+    let first = |line: &str| line.split('@').next().unwrap_or(line).to_owned();
+    let rest = |line: &str| {
+        line.split_once(' ')
+            .map_or("", |(_, rest)| rest)
+            .trim()
+            .to_owned()
+    };
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|line| format!("{} {}", first(line), rest(line)))
+        .collect();
+    lines.sort();
+    lines.join("\n")
 }
 
 fn without_ages(text: &str) -> String {

@@ -1,0 +1,352 @@
+//! The plan of small and of drawn models.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Attachment, PortBinding, Proto, ServicePort};
+
+fn link(index: u32, name: &str) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        kind: None,
+        mac: Some([0x02, 0, 0, 0, 0, index as u8]),
+        mtu: 1500,
+        master: None,
+        up: true,
+        running: true,
+        loopback: name == "lo",
+        alias: None,
+        arp_type: 1,
+        peer: None,
+        peer_netns: None,
+    }
+}
+
+fn address(index: u32, net: &str, scope: Scope) -> Address {
+    Address {
+        index,
+        net: net.parse().unwrap(),
+        scope,
+        deprecated: false,
+        tentative: false,
+    }
+}
+
+fn network() -> model::Network {
+    model::Network {
+        id: 3,
+        name: "front".to_owned(),
+        bridge: "nb-front".to_owned(),
+        subnets: vec![
+            "172.28.0.0/24".parse().unwrap(),
+            "fd00:28::/64".parse().unwrap(),
+        ],
+        gateways: vec!["172.28.0.1".parse().unwrap(), "fd00:28::1".parse().unwrap()],
+        icc: true,
+        internal: false,
+        masquerade: true,
+        mtu: 1450,
+    }
+}
+
+fn container(number: u8) -> model::Container {
+    model::Container {
+        name: format!("web{number}"),
+        netns: Path::new("/run/netns").join(format!("web{number}")),
+        attachment: Attachment {
+            endpoint: 100 + u32::from(number),
+            network: "front".to_owned(),
+            ipv4: Some(Ipv4Addr::new(172, 28, 0, number)),
+            ipv6: Some(Ipv6Addr::new(0xfd00, 0x28, 0, 0, 0, 0, 0, number.into())),
+            mac: [0x02, 0x42, 172, 28, 0, number],
+            interface: "eth0".to_owned(),
+        },
+        publish: Vec::new(),
+    }
+}
+
+fn binding(mapping: u32, host_ip: Option<&str>, host_port: u16) -> PortBinding {
+    PortBinding {
+        mapping,
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        host_port,
+        container_port: 80,
+        proto: Proto::Tcp,
+    }
+}
+
+fn model() -> Model {
+    let mut first = container(10);
+    first.publish = vec![
+        binding(7, None, 8080),
+        binding(8, Some("198.51.100.1"), 8081),
+    ];
+    Model {
+        networks: vec![network()],
+        containers: vec![first, container(11)],
+        services: vec![model::Service {
+            name: "api".to_owned(),
+            network: "front".to_owned(),
+            vips: vec![
+                "172.28.0.100".parse().unwrap(),
+                "fd00:28::100".parse().unwrap(),
+            ],
+            ports: vec![ServicePort {
+                mapping: 9,
+                port: 80,
+                target_port: 8080,
+                proto: Proto::Tcp,
+            }],
+            backends: vec!["web10".to_owned(), "web11".to_owned()],
+        }],
+        ..Model::default()
+    }
+}
+
+/// A host with one uplink, and with every link that the model needs.
+fn facts(model: &Model) -> Facts {
+    let mut links = vec![link(1, "lo"), link(2, "up0"), link(3, "nb-front")];
+    for (index, container) in (10..).zip(&model.containers) {
+        let name = naming::veth("default", &container.name, "front");
+        links.push(Link {
+            alias: Some("netbpf:default:container".to_owned()),
+            ..link(index, &name)
+        });
+    }
+    Facts {
+        links,
+        addresses: vec![
+            address(1, "127.0.0.1/8", Scope::Host),
+            address(1, "::1/128", Scope::Host),
+            address(2, "198.51.100.1/24", Scope::Global),
+            address(2, "2001:db8::1/64", Scope::Global),
+            address(2, "fe80::1/64", Scope::Link),
+        ],
+        ..Facts::default()
+    }
+}
+
+fn planned(model: &Model) -> (Links, Contents) {
+    let facts = facts(model);
+    let links = links("default", model, &facts).unwrap();
+    let contents = contents(model, &links, &facts).unwrap();
+    (links, contents)
+}
+
+#[test]
+fn every_interface_has_its_role() {
+    let (links, contents) = planned(&model());
+    assert_eq!(links.uplinks, ["up0"]);
+    let roles: Vec<(u32, u8)> = contents
+        .interfaces
+        .iter()
+        .map(|(index, interface)| (*index, interface.role))
+        .collect();
+    assert_eq!(
+        roles,
+        [
+            (2, role::UPLINK),
+            (3, role::BRIDGE),
+            (10, role::CONTAINER),
+            (11, role::CONTAINER)
+        ]
+    );
+    assert_eq!(
+        contents.interfaces[&2].address_v4,
+        Ipv4::from_wire([198, 51, 100, 1])
+    );
+    assert_eq!(contents.interfaces[&10].endpoint, 110);
+}
+
+#[test]
+fn bridge_has_gateways_and_virtual_addresses() {
+    let (links, _) = planned(&model());
+    let addresses: Vec<String> = links.bridges[0]
+        .addresses
+        .iter()
+        .map(|(net, kind)| format!("{net} {kind:?}"))
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "172.28.0.1/24 Preferred",
+            "fd00:28::1/64 Preferred",
+            "172.28.0.100/32 Never",
+            "fd00:28::100/128 Never",
+        ]
+    );
+}
+
+#[test]
+fn loopback_and_link_local_addresses_are_not_published_on() {
+    let (_, contents) = planned(&model());
+    let v4: Vec<Ipv4Addr> = contents
+        .host_addresses_v4
+        .keys()
+        .map(|addr| Ipv4Addr::from(*addr))
+        .collect();
+    assert_eq!(v4.len(), 3, "{v4:?}");
+    let vip = contents.host_addresses_v4[&Ipv4::from_wire([172, 28, 0, 100])];
+    assert_eq!((vip.flags, vip.network), (host_address_flags::VIP, 3));
+    let gateway = contents.host_addresses_v4[&Ipv4::from_wire([172, 28, 0, 1])];
+    assert_eq!(
+        (gateway.flags, gateway.network),
+        (host_address_flags::GATEWAY, 3)
+    );
+    assert_eq!(contents.host_addresses_v6.len(), 3);
+}
+
+#[test]
+fn port_without_host_address_is_published_in_both_families() {
+    let (_, contents) = planned(&model());
+    let any = port_key::<V4>(Ipv4::UNSPECIFIED, 8080, Proto::Tcp);
+    assert_eq!(contents.published_v4[&any].mapping, 7);
+    assert!(
+        contents
+            .published_v6
+            .contains_key(&port_key(Ipv6::UNSPECIFIED, 8080, Proto::Tcp))
+    );
+    let one = port_key::<V4>(Ipv4::from_wire([198, 51, 100, 1]), 8081, Proto::Tcp);
+    assert_eq!(contents.published_v4[&one].endpoint, 110);
+    assert_eq!(
+        (contents.published_v4.len(), contents.published_v6.len()),
+        (2, 1)
+    );
+    let (word, bit) = reserved_bit(proto::TCP, 8080);
+    assert_eq!(contents.reserved_ports[&word] & bit, bit);
+}
+
+#[test]
+fn every_backend_of_a_service_is_a_mapping() {
+    let (_, contents) = planned(&model());
+    let key = port_key::<V6>(
+        "fd00:28::100".parse::<Ipv6Addr>().unwrap().into(),
+        80,
+        Proto::Tcp,
+    );
+    let service = contents.services_v6[&key];
+    assert_eq!((service.mapping, service.count), (9, 2));
+    assert_eq!(service.backends[1].endpoint, 111);
+    let mappings: Vec<(u32, u32)> = contents
+        .mappings
+        .keys()
+        .map(|key| (key.mapping, key.endpoint))
+        .collect();
+    assert_eq!(mappings, [(7, 110), (8, 110), (9, 110), (9, 111)]);
+}
+
+#[test]
+fn internal_network_has_no_way_out() {
+    let mut model = model();
+    model.networks[0].internal = true;
+    let (links, contents) = planned(&model);
+    assert!(
+        links
+            .containers
+            .iter()
+            .all(|container| container.gateways.is_empty())
+    );
+    assert_ne!(contents.networks[&3].flags & network_flags::INTERNAL, 0);
+}
+
+#[test]
+fn ports_of_bridges_and_links_of_any_instance_are_no_uplinks() {
+    let model = model();
+    let mut facts = facts(&model);
+    facts.links.push(Link {
+        master: Some(30),
+        ..link(31, "port0")
+    });
+    facts.links.push(link(30, "br0"));
+    facts.links.push(Link {
+        alias: Some("netbpf:other:network:x".to_owned()),
+        ..link(32, "nb-x")
+    });
+    facts.links.push(Link {
+        arp_type: 65534,
+        ..link(33, "wg0")
+    });
+    let links = links("default", &model, &facts).unwrap();
+    assert_eq!(links.uplinks, ["br0", "up0"]);
+}
+
+#[test]
+fn uplink_that_can_be_none_is_named() {
+    let mut model = model();
+    let facts = facts(&model);
+    for (name, message) in [
+        ("up9", "uplink \"up9\": there is no such interface"),
+        ("lo", "uplink \"lo\": the loopback interface leads nowhere"),
+        (
+            "nb-front",
+            "uplink \"nb-front\": it is an interface of netbpf's own",
+        ),
+    ] {
+        model.host.uplinks = Some(vec![name.to_owned()]);
+        let error = links("default", &model, &facts).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn host_that_gets_its_routes_advertised_keeps_them() {
+    let model = model();
+    let facts = Facts {
+        advertised_routers: vec!["up0".to_owned()],
+        ..facts(&model)
+    };
+    let links = links("default", &model, &facts).unwrap();
+    let (first, value) = &links.sysctls[0];
+    assert_eq!(
+        (first.to_string().as_str(), *value),
+        ("net.ipv6.conf.up0.accept_ra", "2")
+    );
+    assert!(
+        links
+            .sysctls
+            .iter()
+            .all(|(sysctl, _)| sysctl.interface != "all")
+    );
+}
+
+proptest! {
+    #[test]
+    fn same_model_gives_the_same_plan(
+        numbers in prop::collection::btree_set(2_u8..250, 0..20),
+        ports in prop::collection::btree_set(1_u16.., 0..20),
+    ) {
+        let mut model = model();
+        model.containers = numbers.iter().map(|number| container(*number)).collect();
+        if let Some(first) = model.containers.first_mut() {
+            first.publish = (50..).zip(&ports).map(|(id, port)| binding(id, None, *port)).collect();
+        }
+        model.services[0].backends = model.containers.iter().map(|it| it.name.clone()).collect();
+        let (links, contents) = planned(&model);
+        prop_assert_eq!(&contents, &planned(&model).1);
+        prop_assert_eq!(links, planned(&model).0);
+        prop_assert!(contents.changes(&contents).iter().all(|(_, change)| change.is_empty()));
+        prop_assert_eq!(contents.endpoints_by_mac.len(), numbers.len());
+    }
+
+    #[test]
+    fn only_what_goes_or_changes_makes_flows_ask_again(
+        old in prop::collection::btree_set(2_u8..40, 0..20),
+        new in prop::collection::btree_set(2_u8..40, 0..20),
+    ) {
+        let with = |numbers: &BTreeSet<u8>| {
+            let mut contents = Contents::default();
+            for number in numbers {
+                put_container(&mut contents, &container(*number), 3, (*number).into());
+            }
+            contents
+        };
+        let asks = with(&old).policy_changes(&with(&new));
+        prop_assert_eq!(asks, !old.is_subset(&new));
+    }
+}
