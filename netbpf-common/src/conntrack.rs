@@ -3,7 +3,8 @@
 //! A flow has two halves, one entry each: the original half under the tuple of its first packet as
 //! it came in, the reply half under the tuple of the answers as they come in. Each half says by
 //! itself everything about packets of its direction, so that an established packet costs one
-//! lookup. Both are made by [`NewFlow::half`] and by nothing else, so that they can't disagree.
+//! lookup. Both are made by [`NewFlow::write_half`] and by nothing else, so that they can't
+//! disagree.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -31,11 +32,13 @@ impl Tick {
 
     /// How many whole ticks cover `millis`, at least one.
     pub const fn count_from_millis(millis: u64) -> u32 {
-        let ticks = (millis.saturating_mul(1_000_000)) >> Self::SHIFT;
-        if ticks >= u32::MAX as u64 {
+        let ticks = millis.saturating_mul(1_000_000).div_ceil(1 << Self::SHIFT);
+        if ticks == 0 {
+            1
+        } else if ticks > u32::MAX as u64 {
             u32::MAX
         } else {
-            ticks as u32 + 1
+            ticks as u32
         }
     }
 
@@ -224,7 +227,7 @@ pub const fn next_tcp(state: State, flags: u8, direction: Direction) -> State {
         }
         State::FinWait if !from_originator && flags & FIN != 0 => State::LastAck,
         State::CloseWait if from_originator && flags & FIN != 0 => State::LastAck,
-        State::LastAck if flags & (FIN | ACK) == ACK => State::TimeWait,
+        State::LastAck if flags & (SYN | FIN | ACK) == ACK => State::TimeWait,
         _ => state,
     }
 }
@@ -497,3 +500,6 @@ pub struct Rooms {
     /// Where the sweep of the half-open ring goes on.
     pub sweep_half_open: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,3 +18,9 @@ pub mod service;
 pub mod tuple;
 pub mod verdict;
 pub mod wire;
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(test)]
+mod arbitrary;
