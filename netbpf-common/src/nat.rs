@@ -93,3 +93,72 @@ pub const fn reserved_bit(proto: u8, port: u16) -> (u32, u64) {
 
 /// How many 64-bit words the bitmap of reserved ports has, for TCP and UDP together.
 pub const RESERVED_WORDS: u32 = 2 * 65536 / 64;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tuple::proto;
+
+    const POOL: u32 = MASQUERADE_PORTS.1 as u32 - MASQUERADE_PORTS.0 as u32 + 1;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_search_visits_every_port_of_the_pool_once(hash: u32, first_attempt: u32) {
+            // Up to the last attempt that a `u32` can count.
+            let start = first_attempt.min(u32::MAX - POOL);
+            let mut seen = vec![false; 65536];
+            for attempt in start..start + POOL {
+                let port = candidate_port(hash, attempt);
+                prop_assert!(port >= MASQUERADE_PORTS.0);
+                prop_assert!(!seen[usize::from(port)], "port {} comes twice", port);
+                seen[usize::from(port)] = true;
+            }
+            prop_assert_eq!(seen.iter().filter(|seen| **seen).count(), POOL as usize);
+        }
+    }
+
+    #[test]
+    fn the_pool_is_what_netfilter_takes_for_unprivileged_ports() {
+        assert_eq!(POOL, 64512);
+        assert_eq!(MASQUERADE_PORTS, (1024, 65535));
+    }
+
+    #[test]
+    fn the_first_attempt_follows_the_hash_and_the_edges_hold() {
+        assert_eq!(candidate_port(0, 0), 1024);
+        assert_eq!(candidate_port(POOL - 1, 0), 65535);
+        assert_eq!(candidate_port(POOL, 0), 1024);
+        assert_eq!(candidate_port(7, 3), candidate_port(7, 3 + POOL));
+    }
+
+    #[test]
+    fn each_port_of_each_protocol_has_a_bit_of_its_own() {
+        let mut seen = HashSet::new();
+        for protocol in [proto::TCP, proto::UDP] {
+            for port in 0..=u16::MAX {
+                let (word, bit) = reserved_bit(protocol, port);
+                assert!(word < RESERVED_WORDS, "{protocol}/{port}: word {word}");
+                assert_eq!(bit.count_ones(), 1, "{protocol}/{port}: bit {bit:#x}");
+                assert!(
+                    seen.insert((word, bit)),
+                    "{protocol}/{port} has another's bit"
+                );
+            }
+        }
+        assert_eq!(seen.len() as u32, RESERVED_WORDS * 64);
+    }
+
+    #[test]
+    fn tcp_stands_before_udp_in_the_bitmap() {
+        assert_eq!(reserved_bit(proto::TCP, 0), (0, 1));
+        assert_eq!(reserved_bit(proto::TCP, 65535), (1023, 1 << 63));
+        assert_eq!(reserved_bit(proto::UDP, 0), (1024, 1));
+        assert_eq!(reserved_bit(proto::UDP, 8080), (1024 + 126, 1 << 16));
+    }
+}

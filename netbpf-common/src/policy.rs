@@ -92,3 +92,6 @@ pub const fn decide(from: Party, to: Party, access: Access) -> Result<(), DropRe
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

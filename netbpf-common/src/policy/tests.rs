@@ -1,0 +1,201 @@
+//! The table of flows row by row, and what must hold for all of them.
+
+use proptest::prelude::*;
+
+use super::{Access::*, *};
+use crate::{
+    endpoint::network_flags::MASQUERADE,
+    verdict::DropReason::{DirectAccess, IccDisabled, InternalNetwork, IsolatedNetwork},
+};
+
+const FRONT: u32 = 1;
+const BACK: u32 = 2;
+const QUIET: u32 = 3;
+const INNER: u32 = 4;
+const OTHER_INNER: u32 = 5;
+
+const fn container(network: u32, flags: u32) -> Party {
+    Party::Container { network, flags }
+}
+
+const fn gateway_of(network: u32) -> Party {
+    Party::Host {
+        gateway_of: network,
+    }
+}
+
+const HOST: Party = gateway_of(0);
+const OUTSIDE: Party = Party::Outside;
+const WEB: Party = container(FRONT, ICC | MASQUERADE);
+const DB: Party = container(BACK, ICC | MASQUERADE);
+/// In a network with `icc = false`.
+const LONER: Party = container(QUIET, MASQUERADE);
+/// In an internal network.
+const VAULT: Party = container(INNER, ICC | INTERNAL);
+/// In another internal network.
+const SAFE: Party = container(OTHER_INNER, ICC | INTERNAL);
+/// In an internal network with `icc = false`.
+const CELL: Party = container(INNER, INTERNAL);
+
+#[test]
+fn flows_are_judged_as_the_table_says() {
+    let (yes, isolated, internal) = (Ok(()), Err(IsolatedNetwork), Err(InternalNetwork));
+    let (no_icc, direct) = (Err(IccDisabled), Err(DirectAccess));
+    #[rustfmt::skip]
+    let rows = [
+        // from    to                    access     verdict
+        (OUTSIDE, WEB,                   Published, yes),
+        (OUTSIDE, LONER,                 Published, yes),
+        (OUTSIDE, WEB,                   Direct,    direct),
+        (OUTSIDE, WEB,                   Service,   direct),
+        (OUTSIDE, LONER,                 Direct,    direct),
+        (OUTSIDE, VAULT,                 Published, internal),
+        (OUTSIDE, VAULT,                 Direct,    internal),
+        (OUTSIDE, VAULT,                 Service,   internal),
+        (OUTSIDE, HOST,                  Direct,    yes),
+        (OUTSIDE, gateway_of(FRONT),     Direct,    yes),
+
+        (HOST,    WEB,                   Direct,    yes),
+        (HOST,    WEB,                   Published, yes),
+        (HOST,    WEB,                   Service,   yes),
+        (HOST,    LONER,                 Direct,    yes),
+        (HOST,    VAULT,                 Direct,    yes),
+        (HOST,    CELL,                  Direct,    yes),
+        (gateway_of(INNER), VAULT,       Direct,    yes),
+        (HOST,    OUTSIDE,               Direct,    yes),
+
+        (WEB,     WEB,                   Direct,    yes),
+        (WEB,     WEB,                   Published, yes),
+        (WEB,     WEB,                   Service,   yes),
+        (LONER,   LONER,                 Direct,    no_icc),
+        (LONER,   LONER,                 Published, yes),
+        (LONER,   LONER,                 Service,   yes),
+        (VAULT,   VAULT,                 Direct,    yes),
+        (VAULT,   VAULT,                 Service,   yes),
+        (CELL,    CELL,                  Direct,    no_icc),
+        (CELL,    CELL,                  Service,   yes),
+
+        (WEB,     DB,                    Direct,    isolated),
+        (WEB,     DB,                    Published, yes),
+        (WEB,     DB,                    Service,   isolated),
+        (WEB,     LONER,                 Direct,    isolated),
+        (WEB,     LONER,                 Published, yes),
+        (LONER,   WEB,                   Direct,    isolated),
+        (LONER,   WEB,                   Published, yes),
+        (WEB,     VAULT,                 Direct,    internal),
+        (WEB,     VAULT,                 Published, internal),
+        (WEB,     VAULT,                 Service,   internal),
+        (VAULT,   WEB,                   Direct,    internal),
+        (VAULT,   WEB,                   Published, internal),
+        (VAULT,   WEB,                   Service,   internal),
+        (VAULT,   SAFE,                  Direct,    internal),
+        (VAULT,   SAFE,                  Published, internal),
+
+        (WEB,     HOST,                  Direct,    yes),
+        (WEB,     gateway_of(FRONT),     Direct,    yes),
+        (WEB,     gateway_of(BACK),      Direct,    yes),
+        (LONER,   HOST,                  Direct,    yes),
+        (VAULT,   gateway_of(INNER),     Direct,    yes),
+        (VAULT,   gateway_of(FRONT),     Direct,    internal),
+        (VAULT,   HOST,                  Direct,    internal),
+        (WEB,     OUTSIDE,               Direct,    yes),
+        (LONER,   OUTSIDE,               Direct,    yes),
+        (VAULT,   OUTSIDE,               Direct,    internal),
+    ];
+    for (from, to, access, verdict) in rows {
+        assert_eq!(
+            decide(from, to, access),
+            verdict,
+            "{from:?} to {to:?}, {access:?}"
+        );
+    }
+}
+
+fn network() -> impl Strategy<Value = u32> {
+    // Few enough that the same one comes twice.
+    1..5_u32
+}
+
+fn any_container() -> impl Strategy<Value = Party> {
+    (network(), 0..8_u32).prop_map(|(network, flags)| container(network, flags))
+}
+
+fn host() -> impl Strategy<Value = Party> {
+    prop_oneof![Just(HOST), network().prop_map(gateway_of)]
+}
+
+fn party() -> impl Strategy<Value = Party> {
+    prop_oneof![host(), Just(OUTSIDE), any_container()]
+}
+
+fn access() -> impl Strategy<Value = Access> {
+    prop::sample::select([Direct, Published, Service].as_slice())
+}
+
+proptest! {
+    #[test]
+    fn an_internal_network_reaches_nothing_but_itself_and_its_own_gateway(
+        network in network(), flags in 0..8_u32, to in party(), access in access(),
+    ) {
+        let from = container(network, flags | INTERNAL);
+        let is_own = match to {
+            Party::Host { gateway_of } => gateway_of == network,
+            Party::Container { network: other, .. } => other == network,
+            Party::Outside => false,
+        };
+        prop_assert!(is_own || decide(from, to, access) == Err(InternalNetwork));
+    }
+
+    #[test]
+    fn an_internal_network_is_reached_by_nobody_but_itself_and_the_host(
+        from in party(), network in network(), flags in 0..8_u32, access in access(),
+    ) {
+        let to = container(network, flags | INTERNAL);
+        let may = match from {
+            Party::Host { .. } => true,
+            Party::Container { network: other, .. } => other == network,
+            Party::Outside => false,
+        };
+        prop_assert!(may || decide(from, to, access) == Err(InternalNetwork));
+    }
+
+    #[test]
+    fn the_outside_reaches_containers_through_published_ports_only(
+        to in any_container(), access in access(),
+    ) {
+        prop_assert!(access == Published || decide(OUTSIDE, to, access).is_err());
+    }
+
+    #[test]
+    fn networks_reach_each_other_through_published_ports_only(
+        from in network(), further in 1..4_u32, flags in (0..8_u32, 0..8_u32), access in access(),
+    ) {
+        let (from, to) = (container(from, flags.0), container(from + further, flags.1));
+        let is_internal = (flags.0 | flags.1) & INTERNAL != 0;
+        prop_assert_eq!(decide(from, to, access).is_ok(), access == Published && !is_internal);
+    }
+
+    #[test]
+    fn the_host_reaches_every_container(from in host(), to in any_container(), access in access()) {
+        prop_assert_eq!(decide(from, to, access), Ok(()));
+    }
+
+    #[test]
+    fn masquerade_plays_no_part(
+        from in party(), network in network(), flags in 0..8_u32, access in access(),
+    ) {
+        let with = container(network, flags | MASQUERADE);
+        let without = container(network, flags & !MASQUERADE);
+        prop_assert_eq!(decide(from, with, access), decide(from, without, access));
+        prop_assert_eq!(decide(with, from, access), decide(without, from, access));
+    }
+
+    #[test]
+    fn what_neither_comes_from_nor_goes_to_a_container_is_not_ours_to_refuse(
+        from in prop_oneof![host(), Just(OUTSIDE)],
+        to in prop_oneof![host(), Just(OUTSIDE)],
+        access in access(),
+    ) {
+        prop_assert_eq!(decide(from, to, access), Ok(()));
+    }
+}
