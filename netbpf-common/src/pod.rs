@@ -80,3 +80,6 @@ mod user {
         Network Rooms
     }
 }
+
+#[cfg(test)]
+mod tests;
