@@ -144,3 +144,114 @@ impl Family for V6 {
         network.gateway_v6
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Addresses at the edges of the ranges that are asked about, and any other.
+    fn v4() -> impl Strategy<Value = Ipv4Addr> {
+        let first = prop_oneof![
+            prop::sample::select(
+                [0, 126, 127, 128, 168, 169, 170, 223, 224, 239, 240, 255].as_slice()
+            ),
+            any::<u8>(),
+        ];
+        let rest = prop_oneof![
+            prop::sample::select(
+                [
+                    [0, 0, 0],
+                    [253, 255, 255],
+                    [254, 0, 0],
+                    [255, 0, 0],
+                    [255; 3]
+                ]
+                .as_slice()
+            ),
+            any::<[u8; 3]>(),
+        ];
+        (first, rest).prop_map(|(a, [b, c, d])| Ipv4Addr::new(a, b, c, d))
+    }
+
+    fn v6() -> impl Strategy<Value = Ipv6Addr> {
+        let first = prop_oneof![
+            prop::sample::select(
+                [
+                    0, 0xfe7f, 0xfe80, 0xfebf, 0xfec0, 0xfeff, 0xff00, 0xff02, 0xffff
+                ]
+                .as_slice()
+            ),
+            any::<u16>(),
+        ];
+        let rest = prop_oneof![
+            prop::sample::select([0, 1, 1 << 32, (1 << 112) - 1].as_slice()),
+            any::<u128>().prop_map(|bits| bits >> 16),
+        ];
+        (first, rest).prop_map(|(first, rest)| Ipv6Addr::from(u128::from(first) << 112 | rest))
+    }
+
+    proptest! {
+        #[test]
+        fn ipv4_ranges_are_std_s(std in v4()) {
+            let addr = Ipv4::from(std);
+            prop_assert_eq!(V4::is_multicast(&addr), std.is_multicast() || std.is_broadcast());
+            prop_assert_eq!(V4::is_loopback(&addr), std.is_loopback());
+            prop_assert_eq!(V4::is_link_local(&addr), std.is_link_local());
+            prop_assert_eq!(V4::is_unspecified(&addr), std.is_unspecified());
+        }
+
+        #[test]
+        fn ipv6_ranges_are_std_s(std in v6()) {
+            let addr = Ipv6::from(std);
+            prop_assert_eq!(V6::is_multicast(&addr), std.is_multicast());
+            prop_assert_eq!(V6::is_loopback(&addr), std.is_loopback());
+            prop_assert_eq!(V6::is_link_local(&addr), std.is_unicast_link_local());
+            prop_assert_eq!(V6::is_unspecified(&addr), std.is_unspecified());
+        }
+
+        #[test]
+        fn words_are_the_bytes_in_their_order(v4: [u8; 4], v6: [u8; 16]) {
+            let mut padded = [0; 16];
+            padded[..4].copy_from_slice(&v4);
+            prop_assert_eq!(bytemuck::cast::<_, [u8; 16]>(V4::words(&Ipv4::from_wire(v4))), padded);
+            prop_assert_eq!(bytemuck::cast::<_, [u8; 16]>(V6::words(&Ipv6::from_wire(v6))), v6);
+        }
+    }
+
+    #[test]
+    fn each_family_takes_its_own_address_of_an_interface_and_a_network() {
+        let (v4, v6) = (Ipv4::from_wire([10, 0, 0, 1]), Ipv6::from_wire([0xfd; 16]));
+        let interface = Interface {
+            address_v4: v4,
+            address_v6: v6,
+            ..Interface::default()
+        };
+        let network = Network {
+            gateway_v4: v4,
+            gateway_v6: v6,
+            ..Network::default()
+        };
+        assert_eq!(V4::interface_address(&interface), v4);
+        assert_eq!(V6::interface_address(&interface), v6);
+        assert_eq!(V4::gateway(&network), v4);
+        assert_eq!(V6::gateway(&network), v6);
+    }
+
+    #[test]
+    fn broadcast_is_flooded_as_multicast_is() {
+        assert!(V4::is_multicast(&Ipv4::from(Ipv4Addr::BROADCAST)));
+        assert!(!V4::is_multicast(&Ipv4::from(Ipv4Addr::new(
+            255, 255, 255, 254
+        ))));
+    }
+
+    #[test]
+    fn an_address_is_as_long_as_its_family_says() {
+        assert_eq!(size_of::<Ipv4>() as u32 * 8, V4::ADDR_BITS);
+        assert_eq!(size_of::<Ipv6>() as u32 * 8, V6::ADDR_BITS);
+    }
+}

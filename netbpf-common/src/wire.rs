@@ -171,3 +171,91 @@ impl core::hash::Hash for Ipv6 {
         self.0.hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn integers_keep_their_value_and_their_bytes(host: u16) {
+            let port = Be16::new(host);
+            prop_assert_eq!(port.get(), host);
+            prop_assert_eq!(port.to_wire(), host.to_be_bytes());
+            prop_assert_eq!(Be16::from_wire(port.to_wire()), port);
+        }
+
+        #[test]
+        fn ipv4_addresses_survive_the_way_to_std_and_back(bytes: [u8; 4]) {
+            let addr = Ipv4::from_wire(bytes);
+            prop_assert_eq!(addr.to_wire(), bytes);
+            prop_assert_eq!(StdIpv4Addr::from(addr).octets(), bytes);
+            prop_assert_eq!(Ipv4::from(StdIpv4Addr::from(addr)), addr);
+        }
+
+        #[test]
+        fn ipv6_addresses_survive_the_way_to_std_and_back(bytes: [u8; 16]) {
+            let addr = Ipv6::from_wire(bytes);
+            prop_assert_eq!(addr.to_wire(), bytes);
+            prop_assert_eq!(StdIpv6Addr::from(addr).octets(), bytes);
+            prop_assert_eq!(Ipv6::from(StdIpv6Addr::from(addr)), addr);
+        }
+
+        #[test]
+        fn ipv6_addresses_are_equal_when_their_bytes_are(a: [u8; 16], flipped in 0..128_usize) {
+            let mut b = a;
+            b[flipped / 8] ^= 1 << (flipped % 8);
+            prop_assert_eq!(Ipv6::from_wire(a), Ipv6::from_wire(a));
+            prop_assert_ne!(Ipv6::from_wire(a), Ipv6::from_wire(b));
+        }
+
+        #[test]
+        fn macs_keep_their_bytes_and_differ_by_any_bit(a: [u8; 6], flipped in 0..48_usize) {
+            let mut b = a;
+            b[flipped / 8] ^= 1 << (flipped % 8);
+            prop_assert_eq!(Mac::from_wire(a).to_wire(), a);
+            prop_assert_eq!(Mac::from_wire(a), Mac::from_wire(a));
+            prop_assert_ne!(Mac::from_wire(a), Mac::from_wire(b));
+        }
+
+        #[test]
+        fn a_mac_is_a_groups_by_the_lowest_bit_of_its_first_byte(bytes: [u8; 6]) {
+            prop_assert_eq!(Mac::from_wire(bytes).is_group(), bytes[0] % 2 == 1);
+        }
+    }
+
+    #[test]
+    fn wrapped_values_lie_in_memory_as_on_the_wire() {
+        assert_eq!(bytemuck::bytes_of(&Be16::new(0x1234)), [0x12, 0x34]);
+        let v4 = Ipv4::from(StdIpv4Addr::new(198, 51, 100, 7));
+        assert_eq!(bytemuck::bytes_of(&v4), [198, 51, 100, 7]);
+        let v6 = Ipv6::from(StdIpv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+        assert_eq!(
+            bytemuck::bytes_of(&v6),
+            [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+        );
+        let mac = Mac::from_wire([2, 0x42, 0xac, 0x1c, 0, 0x0a]);
+        assert_eq!(bytemuck::bytes_of(&mac), [2, 0x42, 0xac, 0x1c, 0, 0x0a]);
+    }
+
+    #[test]
+    fn unspecified_addresses_are_std_s() {
+        assert_eq!(
+            Ipv4::UNSPECIFIED,
+            Ipv4::from(core::net::Ipv4Addr::UNSPECIFIED)
+        );
+        assert_eq!(
+            Ipv6::UNSPECIFIED,
+            Ipv6::from(core::net::Ipv6Addr::UNSPECIFIED)
+        );
+    }
+
+    #[test]
+    fn broadcast_is_a_group_and_a_containers_mac_is_not() {
+        assert!(Mac::from_wire([0xff; 6]).is_group());
+        assert!(Mac::from_wire([0x33, 0x33, 0, 0, 0, 1]).is_group());
+        assert!(!Mac::from_wire([2, 0x42, 0xac, 0x1c, 0, 0x0a]).is_group());
+    }
+}
