@@ -42,3 +42,6 @@ pub fn update(check: u16, diff: u32) -> u16 {
     let sum = ((sum & 0xffff_ffff) + (sum >> 32)) as u32;
     !fold(sum)
 }
+
+#[cfg(test)]
+mod tests;
