@@ -241,3 +241,6 @@ pub struct Counter {
     /// Bytes, with link-layer headers.
     pub bytes: u64,
 }
+
+#[cfg(test)]
+mod tests;
