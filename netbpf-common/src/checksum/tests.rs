@@ -234,3 +234,11 @@ fn the_largest_sums_do_not_overflow() {
         assert_eq!(update(0x1234, difference(&old, &new)), 0x1234);
     }
 }
+
+#[test]
+fn a_carry_that_carries_again_is_not_lost() {
+    // 0x1_ffff_ffff: its first fold is 0x1_0000_0000.
+    assert_eq!(difference(&[], &[u32::MAX, u32::MAX, 1]), 1);
+    assert_eq!(difference(&[0, 0], &[1]), 1);
+    assert_eq!(fold(0xffff_0001), 1);
+}
