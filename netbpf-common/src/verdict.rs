@@ -169,6 +169,7 @@ reasons! {
         ArpSender => "arp_sender", "the ARP sender is not the container";
         NeighbourTarget => "neighbour_target", "the advertised IPv6 address is not the container's";
         RouterImpersonation => "router_impersonation", "a container sent a router advertisement, a redirect or a DHCP server's packet";
+        GroupFrame => "group_frame", "a frame to everybody with a packet to one address";
         MartianSource => "martian_source", "a packet from outside has a source address that can't be there";
         IsolatedNetwork => "isolated_network", "containers of different networks don't reach each other";
         IccDisabled => "icc_disabled", "the network has icc = false";

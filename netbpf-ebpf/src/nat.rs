@@ -112,7 +112,9 @@ fn reply_key<F: Tables + KernelFamily + Subprograms>(
         return Ok(());
     }
     let protocol = flow.translated.proto;
-    let has_ports = protocol == proto::TCP || protocol == proto::UDP || protocol == F::ICMP;
+    // Of ICMP only an echo has an identifier to choose.
+    let is_echo = protocol == F::ICMP && flow.original.src_port.0 != 0;
+    let has_ports = protocol == proto::TCP || protocol == proto::UDP || is_echo;
     if how == commit::AS_IS || !has_ports {
         return Err(DropReason::TupleTaken);
     }

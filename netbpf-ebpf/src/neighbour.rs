@@ -106,8 +106,7 @@ impl OnLink for V6 {
                 let Some(target) = skb.neighbour_target(packet.l4_offset as usize) else {
                     return Some(Verdict::drop(DropReason::Malformed));
                 };
-                let is_own = target == interface.address_v6 || V6::is_link_local(&target);
-                if !is_own || target == Ipv6::UNSPECIFIED {
+                if !may_advertise(&target, interface) {
                     return Some(Verdict::drop(DropReason::NeighbourTarget));
                 }
                 Some(to_known_or_bridge(by_mac(ethernet.dst, interface)))
@@ -132,19 +131,39 @@ impl OnLink for V6 {
     }
 }
 
-/// The container of the network that has an IPv6 address. A link-local one made from a MAC
-/// (RFC 4291, appendix A) leads to the container with that MAC.
+/// Whether a container may say that an address is its own. A link-local one may be made from
+/// anything, but not from the MAC of another container or of the bridge.
+#[inline(always)]
+fn may_advertise(target: &Ipv6, interface: &Interface) -> bool {
+    if !V6::is_link_local(target) {
+        return *target == interface.address_v6 && *target != Ipv6::UNSPECIFIED;
+    }
+    let Some(mac) = mac_of(target) else {
+        return true;
+    };
+    let is_bridge = maps::network(interface.network).is_some_and(|net| net.bridge_mac == mac);
+    mac == interface.mac || (!is_bridge && by_mac(mac, interface).is_none())
+}
+
+/// The container of the network that has an IPv6 address. A link-local one made from a MAC leads
+/// to the container with that MAC.
 #[inline(always)]
 fn by_address(target: &Ipv6, interface: &Interface) -> Option<&'static Endpoint> {
     if !V6::is_link_local(target) {
         return ours(V6::endpoint(target), interface);
     }
+    by_mac(mac_of(target)?, interface)
+}
+
+/// The MAC from which a link-local address was made (RFC 4291, appendix A), if it was.
+#[inline(always)]
+fn mac_of(target: &Ipv6) -> Option<Mac> {
     let [a, b, c, d] = target.0[2].to_ne_bytes();
     let [e, f, g, h] = target.0[3].to_ne_bytes();
-    if (d, e) != (0xff, 0xfe) {
+    if d != 0xff || e != 0xfe {
         return None;
     }
-    by_mac(Mac::from_wire([a ^ 2, b, c, f, g, h]), interface)
+    Some(Mac::from_wire([a ^ 2, b, c, f, g, h]))
 }
 
 #[inline(always)]

@@ -169,13 +169,18 @@ impl Wire for V4 {
         const OFFSET: u16 = 0x1fff;
         let header = skb.ipv4().ok_or(DropReason::Malformed)?;
         let header_len = usize::from(header.header_len);
-        let total_len = usize::from(header.total_len);
+        let in_frame = skb.len() as usize - L3;
+        let is_cut_later = skb.gso_size() != 0;
+        // What will be cut into segments can be longer than the field holds (BIG TCP): then it
+        // says zero.
+        let total_len = match usize::from(header.total_len) {
+            0 if is_cut_later => in_frame,
+            len => len,
+        };
         if header.version != 4 || header_len < 20 || total_len < header_len {
             return Err(DropReason::Malformed);
         }
-        // A packet that will be cut into segments may have a total length of zero (BIG TCP);
-        // the comparison above has refused that.
-        if total_len > skb.len() as usize - L3 && skb.gso_size() == 0 {
+        if total_len > in_frame && !is_cut_later {
             return Err(DropReason::Malformed);
         }
         let fragment = match (header.fragment & OFFSET, header.fragment & MORE_FRAGMENTS) {
@@ -211,11 +216,14 @@ impl Wire for V6 {
     fn network(skb: Skb) -> Result<Network<Self>, DropReason> {
         const HEADER: usize = 40;
         let header = skb.ipv6().ok_or(DropReason::Malformed)?;
-        let payload = usize::from(header.payload_len);
-        // A payload length of zero is a jumbogram or BIG TCP: the length then is the frame's.
         let in_frame = (skb.len() as usize).wrapping_sub(L3 + HEADER);
-        let payload = if payload == 0 { in_frame } else { payload };
-        if header.version != 6 || (payload > in_frame && skb.gso_size() == 0) {
+        let is_cut_later = skb.gso_size() != 0;
+        // See IPv4: BIG TCP.
+        let payload = match usize::from(header.payload_len) {
+            0 if is_cut_later => in_frame,
+            len => len,
+        };
+        if header.version != 6 || (payload > in_frame && !is_cut_later) {
             return Err(DropReason::Malformed);
         }
         let mut network = Network {

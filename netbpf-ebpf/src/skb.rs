@@ -35,8 +35,10 @@ const USUAL_HEADERS: usize = EthHdr::LEN + Ipv6Hdr::LEN + TcpHdr::LEN;
 /// The furthest offset at which a header may start, which keeps the verifier's sums small.
 const MAX_OFFSET: usize = 0x7ff;
 
-/// `pkt_type` of a frame addressed to us (`linux/if_packet.h`).
+/// `pkt_type` of a frame addressed to us, and of one addressed to another host
+/// (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
 
 /// Flags of `bpf_l4_csum_replace` (`linux/bpf.h`).
 const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
@@ -158,6 +160,13 @@ impl Skb {
     pub fn has_vlan(self) -> bool {
         // SAFETY: see `len`.
         unsafe { (*self.0).vlan_present != 0 }
+    }
+
+    /// Whether the frame is addressed to another host, and seen here only by a promiscuous device.
+    #[inline(always)]
+    pub fn is_for_other_host(self) -> bool {
+        // SAFETY: see `len`.
+        unsafe { (*self.0).pkt_type == PACKET_OTHERHOST }
     }
 
     /// The packet's mark.

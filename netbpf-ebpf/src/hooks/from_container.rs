@@ -160,7 +160,7 @@ fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict
         return verdict;
     }
     if sender.ethernet.dst.is_group() {
-        return Verdict::TO_HOST;
+        return flooded::<F>(dst, sender);
     }
     if F::is_link_local(src) || F::is_link_local(dst) {
         return link_local(sender);
@@ -179,6 +179,21 @@ fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict
 pub fn related<F: Stages>(skb: Skb) -> i32 {
     let unrelated = Verdict::drop(DropReason::NoFlow);
     icmp::related::<F>(Hook::FromContainer, skb, skb.ifindex(), unrelated)
+}
+
+/// A frame to everybody: only with a packet to everybody, for the host would take one that is
+/// addressed to itself past all that is asked of a packet to the bridge's MAC.
+#[inline(always)]
+fn flooded<F: Stages>(dst: &F::Addr, sender: &Sender) -> Verdict {
+    let is_subnets_broadcast = || {
+        F::subnet(dst) == Some(sender.interface.network)
+            && F::endpoint(dst).is_none()
+            && F::host_address(dst).is_none()
+    };
+    if F::is_multicast(dst) || is_subnets_broadcast() {
+        return Verdict::TO_HOST;
+    }
+    DropReason::GroupFrame.into()
 }
 
 /// Unicast that is valid on this link only. It is not tracked: the same addresses can be in use on

@@ -25,7 +25,7 @@ use crate::{
 #[inline(always)]
 pub fn from_netdev(skb: Skb) -> i32 {
     // A tagged frame belongs to a VLAN device, whose own hook will see it.
-    if skb.has_vlan() {
+    if skb.has_vlan() || skb.is_for_other_host() {
         return finish(Hook::FromNetdev, skb, Verdict::PASS);
     }
     skb.pull_headers();
