@@ -290,7 +290,7 @@ pub struct Entry<F: Family> {
     pub flags: u8,
     /// One of [`way`].
     pub way: u8,
-    /// 1 in the original half once the flow has left the half-open room.
+    /// 1 once the flow has left the half-open room.
     pub promoted: u8,
     /// The flow's place in its room's ring; both halves have the same.
     pub slot: u32,

@@ -91,6 +91,20 @@ pub const fn reserved_bit(proto: u8, port: u16) -> (u32, u64) {
     (base + (port as u32 >> 6), 1 << (port & 63))
 }
 
+/// The index of a port among the ports of TCP and, behind them, UDP.
+#[inline(always)]
+pub const fn port_index(proto: u8, port: u16) -> u32 {
+    let base = if proto == crate::tuple::proto::UDP {
+        HELD_PORTS_LEN / 2
+    } else {
+        0
+    };
+    base + port as u32
+}
+
+/// How many ports TCP and UDP have together.
+pub const HELD_PORTS_LEN: u32 = 2 * 65536;
+
 /// How many 64-bit words the bitmap of reserved ports has, for TCP and UDP together.
 pub const RESERVED_WORDS: u32 = 2 * 65536 / 64;
 

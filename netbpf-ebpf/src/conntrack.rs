@@ -5,7 +5,10 @@
 
 use netbpf_common::{
     config::GlobalConfig,
-    conntrack::{NewFlow, State, Tick, entry_flags, is_initial_syn, next_datagram, next_tcp},
+    conntrack::{
+        Entry, NewFlow, State, Tick, entry_flags, is_initial_syn, next_datagram, next_tcp, origin,
+        way,
+    },
     packet::Packet,
     tuple::{Direction, Tuple, proto},
     verdict::DropReason,
@@ -125,17 +128,24 @@ fn set_state<F: Tables>(half: Half<F>, key: &Tuple<F>, next: State) -> u32 {
         Direction::Original => (half, key),
         Direction::Reply => (partner, &partner_key),
     };
-    if state.is_half_open() && !next.is_half_open() && original.claim_promotion() {
+    if leaves_half_open(next) && half.promoted == 0 && original.claim_promotion() {
         let Some(slot) = take_slot::<F>(original_key) else {
             end(half, key);
             return change::FULL;
         };
-        half.set_slot(slot);
-        partner.set_slot(slot);
+        half.set_promoted(slot);
+        partner.set_promoted(slot);
     }
     half.set_state(next);
     partner.set_state(next);
     change::GOES_ON
+}
+
+/// Whether a flow that comes to this state belongs among the full ones. One that was reset before
+/// anybody agreed to it does not: else resets would fill the table as SYNs can't.
+#[inline(always)]
+fn leaves_half_open(state: State) -> bool {
+    !state.is_half_open() && state != State::Close
 }
 
 /// Whether both halves have been idle for too long.
@@ -189,7 +199,7 @@ fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
 fn end_half_open<F: Tables>(key: &Tuple<F>, slot: u32) {
     if let Some(half) = F::half(key)
         && half.slot == slot
-        && State::from_u8(half.state).is_half_open()
+        && half.promoted == 0
         && half.direction() == Direction::Original
     {
         end(half, key);
@@ -200,8 +210,9 @@ fn end_half_open<F: Tables>(key: &Tuple<F>, slot: u32) {
 #[inline(always)]
 pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     let slot = half.slot;
-    let is_half_open = State::from_u8(half.state).is_half_open();
+    let is_half_open = half.promoted == 0;
     let direction = half.direction();
+    let held = held_port(&half, key);
     let had_partner = F::remove_half(&half.partner());
     let had_own = F::remove_half(key);
     // Whoever takes the original half away gives the place back, and nobody else.
@@ -209,12 +220,59 @@ pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
         Direction::Original => had_own,
         Direction::Reply => had_partner,
     };
-    if had_original && !is_half_open {
+    if !had_original {
+        return;
+    }
+    if let Some(port) = held {
+        maps::hold(key.proto, port, -1);
+    }
+    if !is_half_open {
         F::give_free_slot(slot);
         if let Some(rooms) = F::rooms() {
             rooms.remove_flow();
         }
     }
+}
+
+/// The port of the host's that a flow to the outside has for its own: the one that masquerade gave
+/// a container, or the one that a socket of the host has and must not show outside. `key` is the
+/// half's.
+#[inline(always)]
+fn held_port<F: Tables>(half: &Entry<F>, key: &Tuple<F>) -> Option<u16> {
+    let has_ports = key.proto == proto::TCP || key.proto == proto::UDP;
+    if !has_ports || half.flags & entry_flags::REWRITE == 0 {
+        return None;
+    }
+    let (to_outside, from_host, own, shown) = match half.direction() {
+        Direction::Original => (
+            half.way == way::OUTSIDE,
+            half.in_ifindex == origin::HOST,
+            key.src_port,
+            half.translated.src_port,
+        ),
+        Direction::Reply => (
+            half.in_ifindex == origin::OUTSIDE,
+            half.way == way::HOST,
+            half.translated.dst_port,
+            key.dst_port,
+        ),
+    };
+    to_outside.then(|| if from_host { own.get() } else { shown.get() })
+}
+
+/// Puts the scratch entry under the scratch key unless there is one; whether it did. With the
+/// original half a flow begins to hold its port.
+#[inline(always)]
+fn insert<F: Tables>(key: &Tuple<F>, entry: &Entry<F>) -> bool {
+    if !F::insert_half(key, entry) {
+        return false;
+    }
+    if entry.direction() == Direction::Original
+        && let Some(port) = held_port(entry, key)
+    {
+        maps::hold(key.proto, port, 1);
+    }
+    true
 }
 
 /// Ends the flow at a place of the flows' ring, if both halves have been idle for too long.
@@ -245,7 +303,7 @@ fn sweep<F: Tables>(key: &Tuple<F>, slot: u32, now: Tick, config: &GlobalConfig,
     if let Some(half) = F::half(key)
         && half.slot == slot
         && half.direction() == Direction::Original
-        && State::from_u8(half.state).is_half_open() == (room == Room::HalfOpen)
+        && (half.promoted == 0) == (room == Room::HalfOpen)
         && has_expired(half, key, now, config)
     {
         end(half, key);
@@ -301,7 +359,7 @@ pub fn insert_reply<F: Tables + Subprograms>(slot: u32) -> u32 {
         kernel::now(),
         entry,
     );
-    if F::insert_half(key, entry) {
+    if insert(key, entry) {
         return 1;
     }
     let Some(occupant) = F::half(key) else {
@@ -331,7 +389,7 @@ pub fn insert_original<F: Tables + Subprograms>(slot: u32) -> u32 {
         kernel::now(),
         entry,
     );
-    if F::insert_half(key, entry) {
+    if insert(key, entry) {
         return 1;
     }
     let Some(occupant) = F::half(key) else {
@@ -363,7 +421,7 @@ pub fn take_over<F: Tables>() -> u32 {
         return 0;
     }
     end(occupant, key);
-    u32::from(F::insert_half(key, entry))
+    u32::from(insert(key, entry))
 }
 
 /// Commits the draft's original half, once the reply half is in.

@@ -21,7 +21,7 @@ use netbpf_common::{
     conntrack::{Entry, NewFlow, Rooms, State, Tick, Timeouts},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{Family, V4, V6},
-    nat::{MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
+    nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS, port_index},
     packet::Packet,
     service::Service,
     tuple::Tuple,
@@ -101,6 +101,11 @@ pub static MAPPINGS: HashMap<MappingKey, u32, 262_144, SPARSE> = HashMap::new();
 /// The host's ports that masquerade must not take: `nat::reserved_bit`. Loader.
 #[btf_map]
 pub static RESERVED_PORTS: Array<u64, { RESERVED_WORDS as usize }> = Array::new();
+
+/// How many flows have a port of the host's for their own, by masquerade or because masquerade has
+/// it: `nat::port_index`. Programs.
+#[btf_map]
+pub static HELD_PORTS: Array<u64, { HELD_PORTS_LEN as usize }> = Array::new();
 
 /// The flow table. Programs.
 #[btf_map]
@@ -250,6 +255,23 @@ pub fn is_reserved(protocol: u8, port: u16) -> bool {
     RESERVED_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
 }
 
+/// Whether a flow may have this port of the host's for its own.
+#[inline(always)]
+pub fn is_held(protocol: u8, port: u16) -> bool {
+    HELD_PORTS
+        .get(port_index(protocol, port))
+        .is_some_and(|count| *count != 0)
+}
+
+/// Counts a flow more, or less, that has a port of the host's for its own.
+#[inline(always)]
+pub fn hold(protocol: u8, port: u16, by: i64) {
+    if let Some(count) = HELD_PORTS.get_ptr_mut(port_index(protocol, port)) {
+        // SAFETY: an array's value, alive with the program.
+        unsafe { atomic::add(count, by as u64) }
+    }
+}
+
 /// Counts a packet on this CPU.
 #[inline(always)]
 pub fn count(index: u32, len: u32) {
@@ -320,11 +342,14 @@ impl<F: Family> Half<F> {
         before & PROMOTED == 0
     }
 
-    /// Sets the place of this half.
+    /// Notes in this half that the flow has left the half-open room, and for which place.
     #[inline(always)]
-    pub fn set_slot(self, slot: u32) {
+    pub fn set_promoted(self, slot: u32) {
         // SAFETY: see `deref`.
-        unsafe { (&raw mut (*self.0).slot).write_volatile(slot) }
+        unsafe {
+            (&raw mut (*self.0).slot).write_volatile(slot);
+            (&raw mut (*self.0).promoted).write_volatile(1);
+        }
     }
 
     /// Notes that policy agreed in `generation`.

@@ -415,9 +415,14 @@ impl Skb {
         if !is_written {
             return None;
         }
-        // TCP's checksum may have been cut off, and UDP's may be zero: then there is none.
-        if let Some(sum) = self.read::<u16>(sum_at).filter(|sum| *sum != 0) {
-            let updated = checksum::update(sum, checksum::add(diff, covered));
+        // TCP's checksum may have been cut off; UDP's may be zero, which means that there is none
+        // (RFC 768).
+        let is_udp = old.proto == proto::UDP;
+        if let Some(sum) = self.read::<u16>(sum_at).filter(|sum| !is_udp || *sum != 0) {
+            let updated = match checksum::update(sum, checksum::add(diff, covered)) {
+                0 if is_udp => 0xffff,
+                updated => updated,
+            };
             if !self.write(sum_at, updated) {
                 return None;
             }

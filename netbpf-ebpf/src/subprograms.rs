@@ -100,6 +100,13 @@ subprograms! {
     /// An IP packet that an outward interface brought to a container by the stack; the action.
     to_container_routed = to_container_routed_v4, to_container_routed_v6 (skb: Skb;) -> i32
         = hooks::to_container::routed;
+    /// An IP packet of the host's own to the outside; the action, or [`hooks::UNKNOWN`].
+    to_netdev_host = to_netdev_host_v4, to_netdev_host_v6 (skb: Skb;) -> i32
+        = hooks::to_netdev::host;
+    /// One that would meet a masqueraded flow; the action, or a commit's number above
+    /// [`hooks::UNKNOWN`].
+    to_netdev_host_unknown = to_netdev_host_unknown_v4, to_netdev_host_unknown_v6
+        (;) -> i32 = hooks::to_netdev::host_unknown;
     /// An IP packet that the stack forwards from one of our bridges; the action.
     to_netdev = to_netdev_v4, to_netdev_v6 (skb: Skb;) -> i32 = hooks::to_netdev::ip;
 }

@@ -71,7 +71,7 @@ fn walk<F: Stages>(
 }
 
 /// The next program, then the stack: `TCX_NEXT`, and the same number for `clsact`.
-const NEXT: i32 = TC_ACT_UNSPEC;
+pub const NEXT: i32 = TC_ACT_UNSPEC;
 
 /// Drops a packet; the action for the kernel.
 #[inline(always)]

@@ -1,19 +1,25 @@
 //! What leaves by an outward interface: egress.
 //!
 //! What `from_container` sent has been finished there. What a container's packet became on its way
-//! through the stack is translated here, or does not leave.
+//! through the stack is translated here, or does not leave. A flow of the host's own that would
+//! meet a masqueraded one outside gets another port.
 
 use netbpf_common::{
-    conntrack::{origin, way},
+    conntrack::{End, first_state, origin, way},
     endpoint::{network_flags, role},
     family::{Family, V4, V6},
     packet::Packet,
+    tuple::proto,
     verdict::{DropReason, Hook, Verdict},
+    wire::Be16,
 };
 
 use crate::{
-    hooks::{Stages, finish},
-    maps, parse, rewrite,
+    conntrack::{self, Known},
+    hooks::{NEXT, Stages, UNKNOWN, finish, refuse, walk},
+    maps::{self, Half},
+    nat::commit,
+    parse, rewrite,
     skb::Skb,
     subprograms::Subprograms,
 };
@@ -23,12 +29,92 @@ use crate::{
 pub fn to_netdev(skb: Skb) -> i32 {
     let ingress = skb.ingress_ifindex();
     if ingress == origin::HOST {
-        return finish(Hook::ToNetdev, skb, Verdict::PASS);
+        return from_host(skb);
     }
     match maps::interface(ingress) {
         Some(interface) if interface.role == role::BRIDGE => from_bridge(skb),
         _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
     }
+}
+
+/// From the host itself.
+#[inline(always)]
+fn from_host(skb: Skb) -> i32 {
+    skb.pull_headers();
+    match skb.ethernet() {
+        Some(ethernet) if ethernet.ether_type == V4::ETHER_TYPE => stages::<V4>(skb),
+        Some(ethernet) if ethernet.ether_type == V6::ETHER_TYPE => stages::<V6>(skb),
+        _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
+    }
+}
+
+#[inline(always)]
+fn stages<F: Stages>(skb: Skb) -> i32 {
+    walk::<F>(
+        Hook::ToNetdev,
+        skb,
+        F::to_netdev_host,
+        |_| F::to_netdev_host_unknown(),
+        |skb| finish(Hook::ToNetdev, skb, Verdict::PASS),
+    )
+}
+
+/// An IP packet of the host's own: the action, or [`UNKNOWN`] where a masqueraded flow already has
+/// its answers.
+#[inline(always)]
+pub fn host<F: Stages>(skb: Skb) -> i32 {
+    let Ok(packet) = parse::parsed::<F>(skb) else {
+        return finish(Hook::ToNetdev, skb, Verdict::PASS);
+    };
+    let tuple = &packet.tuple;
+    let has_ports = tuple.proto == proto::TCP || tuple.proto == proto::UDP;
+    if !has_ports || !maps::is_held(tuple.proto, tuple.src_port.get()) {
+        return finish(Hook::ToNetdev, skb, Verdict::PASS);
+    }
+    if let Some(half) = conntrack::find(tuple, origin::HOST)
+        && half.way == way::OUTSIDE
+    {
+        return known(skb, packet, half);
+    }
+    match F::half(&tuple.reversed()) {
+        Some(half) if half.in_ifindex == origin::OUTSIDE && half.way == way::CONTAINER => UNKNOWN,
+        _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
+    }
+}
+
+/// A packet of a flow of the host's own that has another port outside.
+#[inline(always)]
+fn known<F: Stages>(skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
+    match conntrack::advance(half, packet, skb.len()) {
+        Known::Flow(half) if rewrite::packet(skb, packet, &half, 0) => {
+            finish(Hook::ToNetdev, skb, Verdict::PASS)
+        }
+        Known::Flow(_) => refuse(Hook::ToNetdev, skb, DropReason::NotTranslatable),
+        Known::New => UNKNOWN,
+        Known::Ended(reason) => refuse(Hook::ToNetdev, skb, reason),
+    }
+}
+
+/// A packet of the host's own that would meet a masqueraded flow: the action, or a commit's number
+/// above [`UNKNOWN`].
+#[inline(always)]
+pub fn host_unknown<F: Stages>() -> i32 {
+    match draft::<F>() {
+        Some(()) => UNKNOWN + commit::WITH_SOURCE as i32,
+        None => NEXT,
+    }
+}
+
+/// Drafts a flow of the host's own; `None`: the packet can't begin one.
+#[inline(always)]
+fn draft<F: Stages>() -> Option<()> {
+    let packet = F::packet()?;
+    let state = first_state(packet.tuple.proto, packet.tcp_flags)?;
+    let draft = F::draft()?;
+    draft.begin(&packet.tuple, state, End::HOST, End::OUTSIDE);
+    // The port that it has is taken: the search begins with any other one.
+    draft.translated.src_port = Be16(!packet.tuple.src_port.0);
+    Some(())
 }
 
 /// Forwarded by the stack from one of our bridges.
