@@ -12,7 +12,7 @@ pub fn build() -> Result<()> {
     command::run(&mut command::cargo("build"))
 }
 
-/// A binary of this workspace: it lies beside this one, wherever the target directory is.
+/// A binary or directory of a build: it lies beside this binary, wherever the target directory is.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("failed to find the path of xtask")?;
     Ok(own.with_file_name(name))

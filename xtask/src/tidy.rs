@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{command, house, toolchain::Compiler};
+use crate::{command, house, product, toolchain::Compiler};
 
 /// Runs every check that needs no test to be built; `compiler` is the eBPF crate's.
 pub fn tidy(compiler: &Compiler) -> Result<()> {
@@ -52,7 +52,7 @@ fn lint_ebpf(compiler: &Compiler) -> Result<()> {
         ])
         .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
         .arg("--target-dir")
-        .arg(command::workspace().join("target/ebpf"))
+        .arg(product::binary("ebpf-lint")?)
         .args(["--", "--deny", "warnings"])
         .env("RUSTC_BOOTSTRAP", "1")
         .env(

@@ -1,6 +1,6 @@
 //! The steps of a change, in their order, and how each is done.
 //!
-//! [`todo`] only compares what was seen with what is wanted. [`Doer`] acts, one step after the
+//! [`todo()`] only compares what was seen with what is wanted. [`Doer`] acts, one step after the
 //! other, each of which can be done again. The order never leaves the host more open than the old
 //! and the new state together: what comes is known to the programs and hooked before it is up,
 //! then ports lead there, then keys go, then policy is asked again, then links go.
