@@ -13,7 +13,7 @@ pub fn build() -> Result<()> {
 }
 
 /// A binary or directory of a build: it lies beside this binary, wherever the target directory is.
-pub fn binary(name: &str) -> Result<PathBuf> {
+pub fn path(name: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("failed to find the path of xtask")?;
     Ok(own.with_file_name(name))
 }

@@ -10,12 +10,12 @@ pub fn lab(option: Option<&str>) -> Result<()> {
     setup::ensure()?;
     product::build()?;
     command::replace_by(
-        command::program(product::binary("lab")?)
+        command::program(product::path("lab")?)
             .args(option)
             .arg("--config")
             .arg(command::workspace().join("examples/quickstart.toml"))
             .arg("--netbpf")
-            .arg(product::binary("netbpf")?),
+            .arg(product::path("netbpf")?),
     )
 }
 
@@ -23,5 +23,5 @@ pub fn lab(option: Option<&str>) -> Result<()> {
 pub fn netbpf(arguments: &[String]) -> Result<()> {
     setup::ensure()?;
     product::build()?;
-    command::replace_by(command::program(product::binary("netbpf")?).args(arguments))
+    command::replace_by(command::program(product::path("netbpf")?).args(arguments))
 }

@@ -13,7 +13,7 @@ pub fn test(arguments: &[String]) -> Result<()> {
         tidy::tidy(&compiler)?;
     }
     product::build()?;
-    let netbpf = product::binary("netbpf")?;
+    let netbpf = product::path("netbpf")?;
     let runner = |subcommand: &str| {
         let mut cargo = command::cargo(subcommand);
         cargo.env("NETBPF_BIN", &netbpf);

@@ -52,7 +52,7 @@ fn lint_ebpf(compiler: &Compiler) -> Result<()> {
         ])
         .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
         .arg("--target-dir")
-        .arg(product::binary("ebpf-lint")?)
+        .arg(product::path("ebpf-lint")?)
         .args(["--", "--deny", "warnings"])
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
