@@ -40,6 +40,8 @@ pub struct Packet<F: Family> {
     pub icmp_type: u8,
     /// TTL or hop limit as it came.
     pub ttl: u8,
+    /// Whether no router may cut it into fragments: IPv6, and IPv4 with DF.
+    pub must_not_be_cut: bool,
     /// Its place among fragments.
     pub fragment: Fragment,
     /// The datagram's identification, for fragments; wire order.

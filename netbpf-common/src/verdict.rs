@@ -188,6 +188,7 @@ reasons! {
         ForwardingOff => "forwarding_off", "forwarding is off on the network's bridge";
         WayOutNotHooked => "way_out_not_hooked", "the route leaves by an interface that this instance does not hook";
         TtlExceeded => "ttl_exceeded", "TTL or hop limit ran out";
+        TooBig => "too_big", "larger than the way's MTU, and the sender can't be told";
         NotTranslatable => "not_translatable", "the translation of this packet can't be written";
         UnannouncedPort => "unannounced_port", "a frame from a bridge port that is not ours";
         UntranslatedSource => "untranslated_source", "a container's packet would have left with its own address";
@@ -195,10 +196,10 @@ reasons! {
 }
 
 reasons! {
-    /// Why a packet took the host's stack instead of the short way.
+    /// Why a packet did not take the short way, though it was not dropped for that.
     StackReason {
-        TooBig => "too_big", "larger than the way's MTU: the stack fragments it or says so";
-        TtlExceeded => "ttl_exceeded", "TTL or hop limit runs out: the stack says so";
+        TooBig => "too_big", "larger than the way's MTU: its sender was told, or the stack is to cut it";
+        TtlExceeded => "ttl_exceeded", "TTL or hop limit ran out: its sender was told";
         NotUnderstood => "not_understood", "not for a container, and left to the host";
     }
 }

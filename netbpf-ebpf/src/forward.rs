@@ -3,7 +3,7 @@
 use netbpf_common::{
     conntrack::way,
     packet::Packet,
-    verdict::{DropReason, Hook, StackReason, Verdict},
+    verdict::{DropReason, Hook, Verdict},
 };
 
 use crate::{
@@ -43,11 +43,15 @@ fn to_container<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<
 fn to_outside<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
     let hops = rewrite::hops(&half);
     if packet.ttl <= hops {
-        return finish(hook, skb, Verdict::stack(StackReason::TtlExceeded));
+        return F::tell(skb, 0);
     }
     let mut way = match route::out(skb, packet, &half) {
         Ok(way) => way,
-        Err(code) => return finish(hook, skb, route::failure(code)),
+        // What may be cut is left to the stack, which can.
+        Err(failure) if failure.is_too_big() && packet.must_not_be_cut => {
+            return F::tell(skb, failure.mtu);
+        }
+        Err(failure) => return finish(hook, skb, route::failure(failure.code)),
     };
     if way.ifindex != half.out_ifindex {
         if !route::is_hooked(way.ifindex) {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The length of the ICMP header before the packet that an error carries.
-const HEADER: usize = 8;
+pub const HEADER: usize = 8;
 
 /// The packet inside an error.
 pub struct Inner<F: Family> {
@@ -116,7 +116,7 @@ fn send<F: Stages>(
     }
     let mut way = match route::between(skb, packet, (src, dst), half.via_ifindex) {
         Ok(way) => way,
-        Err(code) => return finish(hook, skb, route::failure(code)),
+        Err(failure) => return finish(hook, skb, route::failure(failure.code)),
     };
     if !route::is_hooked(way.ifindex) {
         return refuse(hook, skb, DropReason::WayOutNotHooked);

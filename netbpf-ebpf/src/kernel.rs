@@ -208,6 +208,13 @@ pub fn set_fib_len(params: &mut FibParams, len: u16) {
     params.__bindgen_anon_1.tot_len = len;
 }
 
+/// The MTU that a lookup found the packet to be too big for.
+#[inline(always)]
+pub fn fib_mtu(params: &FibParams) -> u32 {
+    // SAFETY: both members of the union are the same integer.
+    u32::from(unsafe { params.__bindgen_anon_1.mtu_result })
+}
+
 /// The next hop that a lookup found, which can be of the other family (RFC 9229).
 #[inline(always)]
 pub fn next_hop(params: &FibParams) -> bpf_redir_neigh {

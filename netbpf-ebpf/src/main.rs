@@ -29,6 +29,7 @@ mod service;
 mod skb;
 mod subprograms;
 mod sweep;
+mod tell;
 mod way;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};

@@ -193,6 +193,39 @@ pub static ENTRY_V4: PerCpuArray<Entry<V4>, 1> = PerCpuArray::new();
 #[btf_map]
 pub static ENTRY_V6: PerCpuArray<Entry<V6>, 1> = PerCpuArray::new();
 
+/// How many ICMP errors of our own this CPU may still send. Programs.
+#[btf_map]
+pub static ANSWERS: PerCpuArray<Answers, 1> = PerCpuArray::new();
+
+/// A CPU's budget of ICMP errors.
+#[repr(C)]
+pub struct Answers {
+    /// The tick for which it holds.
+    tick: Tick,
+    /// How many were sent in it.
+    sent: u32,
+}
+
+/// How many ICMP errors a CPU may send in a tick: about a thousand a second, as the kernel's
+/// `icmp_msgs_per_sec`.
+const ANSWERS_PER_TICK: u32 = 134;
+
+/// Whether this CPU may send one more ICMP error.
+#[inline(always)]
+pub fn may_tell(now: Tick) -> bool {
+    let Some(answers) = ANSWERS.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own, see `count`.
+    let answers = unsafe { &mut *answers };
+    if answers.tick != now {
+        answers.tick = now;
+        answers.sent = 0;
+    }
+    answers.sent += 1;
+    answers.sent <= ANSWERS_PER_TICK
+}
+
 /// The timer of the sweep. Programs.
 #[btf_map]
 pub static SWEEP: Array<SweepTimer, 1> = Array::new();

@@ -46,6 +46,7 @@ pub struct Network<F: Family> {
     dst: F::Addr,
     proto: u8,
     ttl: u8,
+    must_not_be_cut: bool,
     fragment: Fragment,
     fragment_id: u32,
     /// Where the transport header starts.
@@ -109,6 +110,7 @@ fn packet<F: Wire>(skb: Skb, packet: &mut Packet<F>) -> Result<(), DropReason> {
     packet.tcp_flags = 0;
     packet.icmp_type = 0;
     packet.ttl = network.ttl;
+    packet.must_not_be_cut = network.must_not_be_cut;
     packet.fragment = network.fragment;
     packet.fragment_id = network.fragment_id;
     if network.fragment == Fragment::Later {
@@ -165,6 +167,7 @@ fn transport<F: Wire>(skb: Skb, packet: &mut Packet<F>, payload: usize) -> Resul
 impl Wire for V4 {
     #[inline(always)]
     fn network(skb: Skb) -> Result<Network<Self>, DropReason> {
+        const DONT_FRAGMENT: u16 = 0x4000;
         const MORE_FRAGMENTS: u16 = 0x2000;
         const OFFSET: u16 = 0x1fff;
         let header = skb.ipv4().ok_or(DropReason::Malformed)?;
@@ -193,6 +196,7 @@ impl Wire for V4 {
             dst: header.dst,
             proto: header.proto,
             ttl: header.ttl,
+            must_not_be_cut: header.fragment & DONT_FRAGMENT != 0,
             fragment,
             fragment_id: u32::from(header.id),
             l4: L3 + header_len,
@@ -231,6 +235,7 @@ impl Wire for V6 {
             dst: header.dst,
             proto: header.next_header,
             ttl: header.hop_limit,
+            must_not_be_cut: true,
             fragment: Fragment::None,
             fragment_id: 0,
             l4: L3 + HEADER,

@@ -30,13 +30,34 @@ pub struct WayOut {
     pub next_hop: bpf_redir_neigh,
 }
 
+/// Why there is no short way.
+#[derive(Clone, Copy)]
+pub struct Failure {
+    /// What the kernel answered: `BPF_FIB_LKUP_RET_*`.
+    pub code: u32,
+    /// The MTU of the way, where the packet is too big for it.
+    pub mtu: u32,
+}
+
+impl Failure {
+    /// Whether the packet is too big for its way.
+    #[inline(always)]
+    pub const fn is_too_big(self) -> bool {
+        self.code == BPF_FIB_LKUP_RET_FRAG_NEEDED
+    }
+}
+
 /// The way of a packet of `half` to the outside.
 ///
 /// # Errors
 ///
 /// What the kernel answered where the short way can't be taken, for [`failure`].
 #[inline(always)]
-pub fn out<F: KernelFamily>(skb: Skb, packet: &Packet<F>, half: &Entry<F>) -> Result<WayOut, u32> {
+pub fn out<F: KernelFamily>(
+    skb: Skb,
+    packet: &Packet<F>,
+    half: &Entry<F>,
+) -> Result<WayOut, Failure> {
     look_up(skb, params(skb, packet, &half.translated, half.via_ifindex))
 }
 
@@ -51,7 +72,7 @@ pub fn between<F: KernelFamily>(
     packet: &Packet<F>,
     (src, dst): (F::Addr, F::Addr),
     via_ifindex: u32,
-) -> Result<WayOut, u32> {
+) -> Result<WayOut, Failure> {
     let tuple = Tuple {
         src_addr: src,
         dst_addr: dst,
@@ -62,10 +83,13 @@ pub fn between<F: KernelFamily>(
 }
 
 #[inline(always)]
-fn look_up(skb: Skb, mut params: FibParams) -> Result<WayOut, u32> {
+fn look_up(skb: Skb, mut params: FibParams) -> Result<WayOut, Failure> {
     let code = kernel::fib_lookup(skb, &mut params, BPF_FIB_LOOKUP_SKIP_NEIGH) as u32;
     if code != BPF_FIB_LKUP_RET_SUCCESS {
-        return Err(code);
+        return Err(Failure {
+            code,
+            mtu: kernel::fib_mtu(&params),
+        });
     }
     Ok(WayOut {
         ifindex: params.ifindex,

@@ -22,10 +22,11 @@ use crate::{
     parse::Wire,
     skb::Skb,
     subprograms::Subprograms,
+    tell::Answer,
 };
 
 /// All that the hooks ask of a family.
-pub trait Stages: Tables + Wire + Errors + KernelFamily + OnLink + Subprograms {}
+pub trait Stages: Tables + Wire + Errors + Answer + KernelFamily + OnLink + Subprograms {}
 
 impl Stages for V4 {}
 impl Stages for V6 {}

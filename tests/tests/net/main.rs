@@ -4,6 +4,7 @@
 mod alive;
 mod bed;
 mod change;
+mod errors;
 mod listing;
 mod paths;
 mod purge;
