@@ -4,6 +4,7 @@
 //! brought to the committed document again. One that was cut short is found by its journal and
 //! taken back by the next command. Nothing here knows what is wanted; that is [`crate::plan`]'s.
 
+mod listeners;
 mod report;
 mod steps;
 mod survey;

@@ -432,6 +432,10 @@ impl Run<'_> {
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut line = String::new();
         BufReader::new(stream.take(REQUEST_MAX)).read_line(&mut line)?;
+        if line.is_empty() {
+            // Somebody only looked whether anybody is here.
+            return Ok(Then::GoOn);
+        }
         let (response, then) = match serde_json::from_str(&line)? {
             Request::End => (Response::Done(Report::default()), Then::End),
             Request::Apply { document, mode } => (self.apply(document.as_ref(), mode), Then::GoOn),

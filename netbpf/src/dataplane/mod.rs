@@ -136,8 +136,8 @@ impl ObjectMark {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.rsplitn(3, ',');
+    fn parse(target: &str) -> Option<Self> {
+        let mut parts = target.strip_prefix(MARK)?.rsplitn(3, ',');
         let hash = u64::from_str_radix(parts.next()?, 16).ok()?;
         let abi_version = parts.next()?.strip_prefix("abi")?.parse().ok()?;
         Some(Self {
@@ -147,13 +147,17 @@ impl ObjectMark {
         })
     }
 
-    fn text(&self) -> String {
+    fn target(&self) -> String {
         format!(
-            "{},abi{},{:016x}",
+            "{MARK}{},abi{},{:016x}",
             self.version, self.abi_version, self.hash
         )
     }
 }
+
+/// The beginning of a mark's target. It is absolute, for a bpffs takes no name with a dot, not even
+/// to look it up.
+const MARK: &str = "/netbpf,";
 
 /// FNV-1a over 64 bits: tells objects apart, keeps nobody out.
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -354,7 +358,7 @@ fn remove_mark(pins: &PinDirs) -> Result<(), Error> {
 
 fn write_mark(pins: &PinDirs) -> Result<(), Error> {
     let path = mark_of(pins);
-    std::os::unix::fs::symlink(ObjectMark::own().text(), &path)
+    std::os::unix::fs::symlink(ObjectMark::own().target(), &path)
         .map_err(|source| Error::Pin { path, source })
 }
 
@@ -383,7 +387,7 @@ mod tests {
             abi_version: 7,
             hash: 0xdead_beef,
         };
-        assert_eq!(ObjectMark::parse(&mark.text()), Some(mark));
+        assert_eq!(ObjectMark::parse(&mark.target()), Some(mark));
         assert_eq!(ObjectMark::parse("nonsense"), None);
     }
 }

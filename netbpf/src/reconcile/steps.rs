@@ -453,12 +453,14 @@ fn bring_up_container(
         .find(|link| link.name == container.bridge);
     let is_port = standing
         .is_some_and(|veth| veth.master.is_some() && veth.master == bridge.map(|it| it.index));
-    let is_told = standing.is_some_and(|veth| {
-        survey.observed.fdb.contains(&FdbEntry {
-            mac: container.mac,
-            port: veth.index,
-        })
-    });
+    // A port that changes its bridge is forgotten by both.
+    let is_told = is_port
+        && standing.is_some_and(|veth| {
+            survey.observed.fdb.contains(&FdbEntry {
+                mac: container.mac,
+                port: veth.index,
+            })
+        });
     let is_up = standing.is_some_and(|veth| veth.up);
     let mut details = fit.clone().unwrap_or_default();
     if standing.is_some() {
@@ -558,19 +560,10 @@ fn routes_to_change(container: &plan::Container, inside: &Inside) -> (Vec<IpAddr
 
 /// Pinned links of interfaces that must not have such a hook, or that give way to new ones.
 fn leftover_hooks(survey: &Survey) -> Vec<PinnedHook> {
-    let bridges = survey.links.bridges.iter().zip(&survey.bridges);
-    let outdated = bridges
-        .filter(|(_, seen)| matches!(seen, BridgeSeen::Outdated))
-        .map(|(bridge, _)| bridge.name.as_str());
-    let containers = survey.links.containers.iter().zip(&survey.containers);
-    let misled = containers
-        .filter(|(_, seen)| seen.inside.is_none())
-        .map(|(container, _)| container.veth.as_str());
-    let leaving: Vec<&str> = outdated.chain(misled).collect();
     let stays = |pin: &PinnedHook| {
         survey.links.places().iter().any(|place| {
             place.hook == pin.hook
-                && !leaving.contains(&place.interface.as_str())
+                && !survey.leaving().any(|name| name == place.interface)
                 && survey
                     .observed
                     .links

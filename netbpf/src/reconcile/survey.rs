@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use netbpf_common::config::GlobalConfig;
 
+use super::listeners;
 use crate::{
     dataplane::{
         self,
@@ -149,14 +150,17 @@ pub fn survey(
     if purpose == Purpose::GoOn {
         check_subnets(model, journal, &survey)?;
     }
+    check_holders(instance, journal, &survey.links)?;
     for container in &survey.links.containers {
         let seen = container_seen(host, &survey.observed, container)
             .with_context(|| format!("container {:?}", container.name))?;
         survey.containers.push(seen);
     }
-    check_holders(instance, journal, &survey)?;
     for (sysctl, _) in &survey.links.sysctls {
-        survey.sysctls.push(sysctl.read()?);
+        let is_leaving = survey.leaving().any(|name| name == sysctl.interface);
+        survey
+            .sysctls
+            .push(if is_leaving { None } else { sysctl.read()? });
     }
     survey.hooked = hooked(&pins, &survey)?;
     if dataplane::is_loaded(&pins) {
@@ -164,9 +168,11 @@ pub fn survey(
         survey.contents = maps.read()?;
         survey.config = Some(maps.config()?);
     }
-    survey
-        .contents
-        .check_room(&survey.expected_contents(model)?)?;
+    let expected = survey.expected_contents(model)?;
+    survey.contents.check_room(&expected)?;
+    if purpose == Purpose::GoOn {
+        listeners::check(&survey.contents, &expected, model)?;
+    }
     Ok(survey)
 }
 
@@ -263,6 +269,9 @@ fn bridge_seen(host: &Host, instance: &Instance, bridge: &plan::Bridge) -> Resul
 fn hooked(pins: &PinDirs, survey: &Survey) -> Result<Vec<Place>> {
     let mut hooked = Vec::new();
     for place in survey.links.places() {
+        if survey.leaving().any(|name| name == place.interface) {
+            continue;
+        }
         let Some(link) = survey
             .observed
             .links
@@ -450,25 +459,42 @@ pub fn inside(rtnl: &Rtnl, link: Link) -> Result<Inside> {
     })
 }
 
-fn check_holders(instance: &Instance, journal: &Journal, survey: &Survey) -> Result<()> {
-    let wanted: Vec<_> = survey
-        .links
-        .containers
-        .iter()
-        .zip(&survey.containers)
-        .filter_map(|(container, seen)| {
-            let id = seen.netns.as_ref()?.id();
-            Some((container.name.as_str(), container.netns.as_path(), id))
-        })
-        .collect();
+/// No other instance may hold a container's namespace.
+fn check_holders(instance: &Instance, journal: &Journal, links: &plan::Links) -> Result<()> {
+    let mut wanted = Vec::new();
+    for container in &links.containers {
+        if let Some(netns) = Netns::open(&container.netns)? {
+            wanted.push((
+                container.name.as_str(),
+                container.netns.as_path(),
+                netns.id(),
+            ));
+        }
+    }
     Ok(journal.check_containers(instance, &wanted)?)
 }
 
 impl Survey {
+    /// The interfaces of ours that give way to new ones of the same name.
+    pub fn leaving(&self) -> impl Iterator<Item = &str> {
+        let bridges = self.links.bridges.iter().zip(&self.bridges);
+        let outdated = bridges
+            .filter(|(_, seen)| matches!(seen, BridgeSeen::Outdated))
+            .map(|(bridge, _)| bridge.name.as_str());
+        let containers = self.links.containers.iter().zip(&self.containers);
+        let misled = containers
+            .filter(|(_, seen)| seen.veth.is_some() && seen.inside.is_none())
+            .map(|(container, _)| container.veth.as_str());
+        outdated.chain(misled)
+    }
+
     /// What the maps will hold, as far as it can be told before every link exists: one that is
     /// still to be made counts under a number that no interface has.
     pub fn expected_contents(&self, model: &Model) -> Result<Contents> {
         let mut facts = self.facts.clone();
+        facts
+            .links
+            .retain(|link| !self.leaving().any(|name| name == link.name));
         let missing = self
             .links
             .roles()

@@ -25,7 +25,7 @@ fn apply_makes_it_once_and_purge_leaves_nothing() {
         assert!(!again.changed, "{again:#?}");
 
         reconcile::purge(&bed.host, &bed.instance).unwrap();
-        assert_eq!(bed.snapshot(), before);
+        bed::assert_same(&before, &bed.snapshot(), "in the end");
         let nothing = reconcile::purge(&bed.host, &bed.instance).unwrap();
         assert!(!nothing.changed);
     });
@@ -37,7 +37,7 @@ fn dry_run_tells_the_same_changes_and_makes_none() {
         let before = bed.snapshot();
         let document = bed.document();
         let told = bed.try_apply(&document, Mode::DryRun, Fault::None).unwrap();
-        assert_eq!(bed.snapshot(), before);
+        bed::assert_same(&before, &bed.snapshot(), "in the end");
         let done = bed.apply(&document);
         assert_eq!(told, done);
         reconcile::purge(&bed.host, &bed.instance).unwrap();
@@ -103,7 +103,7 @@ fn missing_uplink_changes_nothing() {
             "uplink \"up9\": there is no such interface"
         );
         assert_eq!(netbpf::error::exit_code(&error), 1);
-        assert_eq!(bed.snapshot(), before);
+        bed::assert_same(&before, &bed.snapshot(), "in the end");
     });
 }
 
@@ -135,7 +135,7 @@ fn lost_link_is_seen_as_degraded_and_mended() {
         assert_eq!(state(), State::Degraded);
         assert!(bed.apply(&document).changed);
         assert_eq!(state(), State::Active);
-        assert_eq!(bed.shape(), whole);
+        bed::assert_same(&whole, &bed.shape(), "in the end");
         assert!(!bed.apply(&document).changed);
         reconcile::purge(&bed.host, &bed.instance).unwrap();
     });

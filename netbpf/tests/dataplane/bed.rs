@@ -6,7 +6,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use netbpf::{
@@ -52,6 +52,14 @@ pub fn with(test: impl FnOnce(&Bed) + Send) {
             .rtnl()
             .until_running(&pair, Duration::from_secs(5))
             .unwrap();
+        // The kernel gives the address its route a moment after the link is up.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !bed
+            .ip("-6 route show table local")
+            .contains("local 2001:db8::1 ")
+        {
+            assert!(Instant::now() < deadline, "up0 does not come up");
+        }
         test(bed);
     });
     drop(cleanup);
@@ -176,10 +184,10 @@ backends = [{{ container = "web" }}, {{ container = "web2" }}]
         let mut netns = netns;
         netns.sort();
         let mut text = vec![
-            without_ages(&self.ip("-d link")),
-            without_ages(&self.ip("address")),
-            self.ip("route show table all"),
-            self.ip("-6 route show table all"),
+            without_sizes(&self.ip("-d link")),
+            without_sizes(&self.ip("address")),
+            without_multicast(&self.ip("route show table all")),
+            without_multicast(&self.ip("-6 route show table all")),
             run("bridge", "fdb"),
             netns.join(" "),
             format!("pins: {}", PinDirs::of(self.instance.name()).exist()),
@@ -225,6 +233,23 @@ backends = [{{ container = "web" }}, {{ container = "web2" }}]
     }
 }
 
+/// Panics with the lines that differ.
+#[track_caller]
+pub fn assert_same(before: &str, after: &str, when: &str) {
+    let missing = before
+        .lines()
+        .filter(|line| !after.lines().any(|other| other == *line));
+    let extra = after
+        .lines()
+        .filter(|line| !before.lines().any(|other| other == *line));
+    let missing: Vec<&str> = missing.collect();
+    let extra: Vec<&str> = extra.collect();
+    assert!(
+        before == after,
+        "{when}: gone: {missing:#?}, come: {extra:#?}"
+    );
+}
+
 fn run(command: &str, args: &str) -> String {
     let output = Command::new(command)
         .args(args.split(' '))
@@ -252,9 +277,20 @@ fn sorted(text: &str) -> String {
     lines.join("\n")
 }
 
-fn without_ages(text: &str) -> String {
+/// A link gets its multicast route when it first carries packets, and keeps it.
+fn without_multicast(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("multicast"))
+        .collect();
+    lines.join("\n")
+}
+
+fn without_sizes(text: &str) -> String {
     text.lines()
-        .map(|line| line.split(" promiscuity").next().unwrap_or(line))
+        // What follows are timers, and sizes that a bridge keeps at the least that its ports had.
+        .map(|line| line.split(" numtxqueues").next().unwrap_or(line))
+        .map(|line| line.split(" forward_delay").next().unwrap_or(line))
         .collect::<Vec<_>>()
         .join("\n")
 }

@@ -41,7 +41,7 @@ fn first_apply_that_fails_at_any_step_leaves_nothing() {
                         error.contains("the host is as it was before"),
                         "{step}: {error}"
                     );
-                    assert_eq!(bed.snapshot(), before, "{step}: {error}");
+                    bed::assert_same(&before, &bed.snapshot(), &format!("{step}: {error}"));
                 }
             }
         }
@@ -69,7 +69,7 @@ fn change_that_fails_at_any_step_leaves_what_was_there() {
                         error.contains("the host is as it was before"),
                         "{step}: {error}"
                     );
-                    assert_eq!(bed.shape(), before, "{step}: {error}");
+                    bed::assert_same(&before, &bed.shape(), &format!("{step}: {error}"));
                     let again = bed.apply(&document);
                     assert!(!again.changed, "{step}: {error}: {again:#?}");
                 }
@@ -116,7 +116,7 @@ fn first_apply_that_is_killed_at_any_step_is_taken_back() {
             if ends_before(bed, step) {
                 assert!(step > 20, "{step} steps are too few");
                 reconcile::purge(&bed.host, &bed.instance).unwrap();
-                assert_eq!(bed.snapshot(), before);
+                bed::assert_same(&before, &bed.snapshot(), "in the end");
                 return;
             }
             // By turns the two ways out of it.
@@ -125,7 +125,7 @@ fn first_apply_that_is_killed_at_any_step_is_taken_back() {
             } else {
                 reconcile::purge(&bed.host, &bed.instance).unwrap();
             }
-            assert_eq!(bed.snapshot(), before, "{step}");
+            bed::assert_same(&before, &bed.snapshot(), &format!("{step}"));
         }
         panic!("more than {STEPS_MAX} steps");
     });
@@ -144,7 +144,7 @@ fn change_that_is_killed_at_any_step_is_taken_back_by_the_next_command() {
                 return;
             }
             reconcile::recover(&bed.host, &bed.instance).unwrap();
-            assert_eq!(bed.shape(), before, "{step}");
+            bed::assert_same(&before, &bed.shape(), &format!("{step}"));
             let again = bed.apply(&document);
             assert!(!again.changed, "{step}: {again:#?}");
         }

@@ -5,3 +5,4 @@
 mod apply;
 mod bed;
 mod faults;
+mod moves;
