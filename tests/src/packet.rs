@@ -578,8 +578,12 @@ pub fn describe(bytes: &[u8]) -> String {
         Ok(packet) => format!("{:?} {:?} {:?}", packet.link, packet.net, packet.transport),
         Err(error) => format!("not parsed: {error}"),
     };
-    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{} bytes: {}\n  {parsed}", bytes.len(), hex.join(" "))
+    let hex: Vec<String> = bytes
+        .iter()
+        .take(128)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("{} bytes: {}\n  {parsed:.600}", bytes.len(), hex.join(" "))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -360,37 +360,42 @@ fn answer_http(
     )
 }
 
-/// The byte that stands at `offset` of every transfer.
-fn pattern(offset: usize) -> u8 {
-    (offset ^ (offset >> 8) ^ (offset >> 16)) as u8
+/// A block of bytes, over and over again, is what transfers are made of. Its length is a prime, so
+/// that nothing that is lost, doubled or out of place goes unseen.
+fn block() -> &'static [u8] {
+    const LEN: usize = 65_521;
+    static BLOCK: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..LEN).map(|at| (at ^ (at >> 8)) as u8).collect());
+    &BLOCK
+}
+
+/// What of the pattern stands between two offsets, up to the end of its block.
+fn pattern(from: usize, to: usize) -> &'static [u8] {
+    let start = from % block().len();
+    &block()[start..block().len().min(start + (to - from))]
 }
 
 /// Writes the bytes of the pattern from one offset to another.
 fn send_pattern(mut stream: &TcpStream, from: usize, to: usize) -> io::Result<()> {
     let mut sent = from;
     while sent < to {
-        let chunk: Vec<u8> = (sent..to.min(sent + (1 << 16))).map(pattern).collect();
-        stream.write_all(&chunk)?;
+        let chunk = pattern(sent, to);
+        stream.write_all(chunk)?;
         sent += chunk.len();
     }
     Ok(())
 }
 
-/// Reads `count` bytes of the pattern and returns how many of them were not what they should be.
+/// Reads `count` bytes of the pattern and returns how many blocks were not what they should be.
 fn take_pattern(reader: &mut impl Read, count: usize) -> io::Result<usize> {
     let (mut taken, mut broken) = (0, 0);
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = vec![0; block().len()];
     while taken < count {
-        let want = buffer.len().min(count - taken);
-        let got = reader.read(&mut buffer[..want])?;
-        if got == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        broken += (taken..)
-            .zip(&buffer[..got])
-            .filter(|(at, byte)| pattern(*at) != **byte)
-            .count();
-        taken += got;
+        let expected = pattern(taken, count);
+        let got = &mut buffer[..expected.len()];
+        reader.read_exact(got)?;
+        broken += usize::from(got != expected);
+        taken += expected.len();
     }
     Ok(broken)
 }
@@ -972,4 +977,31 @@ impl IcmpEar {
             }
         }
     }
+}
+
+/// Sends frames as they are from an interface of a namespace.
+///
+/// # Panics
+///
+/// When there is no such interface, or a frame can't be sent.
+pub fn send_frames(netns: &Path, interface: &str, frames: &[Vec<u8>]) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, bind, send, socket};
+    Netns::existing(netns).enter(|| {
+        let addresses = nix::ifaddrs::getifaddrs().expect("the interfaces are listed");
+        let link = addresses
+            .filter(|address| address.interface_name == interface)
+            .find_map(|address| address.address?.as_link_addr().copied())
+            .expect("the interface has a link address");
+        let fd = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::empty(),
+            None,
+        )
+        .expect("a packet socket");
+        bind(fd.as_raw_fd(), &link).expect("a packet socket is bound");
+        for frame in frames {
+            send(fd.as_raw_fd(), frame, MsgFlags::empty()).expect("a frame is sent");
+        }
+    });
 }

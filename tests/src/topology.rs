@@ -150,12 +150,7 @@ impl Topology {
         }
     }
 
-    /// Closes the host to every forwarding that netfilter and the stack know.
-    ///
-    /// # Panics
-    ///
-    /// When `nft` or a sysctl refuses.
-    pub fn close_forwarding(&self) {
+    fn close_forwarding(&self) {
         let host = &self.host;
         host.set_sysctl("net/ipv4/ip_forward", "0");
         host.set_sysctl("net/ipv6/conf/all/forwarding", "0");
@@ -163,7 +158,16 @@ impl Topology {
             // Without br_netfilter there is nothing to switch on, and nothing in the way.
             let _ = host.try_set_sysctl(&format!("net/bridge/bridge-nf-call-{family}"), "1");
         }
-        host.nft(
+        self.close_netfilter();
+    }
+
+    /// Puts a forward chain that drops in the place of whatever ruleset there is.
+    ///
+    /// # Panics
+    ///
+    /// When `nft` refuses.
+    pub fn close_netfilter(&self) {
+        self.host.nft(
             "flush ruleset; table inet hostile { chain forward { \
              type filter hook forward priority 0; policy drop; }; }",
         );

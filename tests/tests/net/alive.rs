@@ -40,7 +40,13 @@ fn servers(scene: &Scene, log: &Log) -> Vec<Servers> {
 /// Connections from outside to the published port, and from a container to the outside.
 fn conversations(scene: &Scene, family: Family) -> [Conversation; 2] {
     let open = |netns, addr, port| {
-        Conversation::open(netns, SocketAddr::new(addr, port)).expect("a connection")
+        let to = SocketAddr::new(addr, port);
+        Conversation::open(netns, to).unwrap_or_else(|error| {
+            panic!(
+                "no connection to {to}: {error}\n{}",
+                scene.instance.run(&["status"]).stdout
+            )
+        })
     };
     [
         open(scene.topology.client.path(), family.host(), 8080),
@@ -57,11 +63,11 @@ fn a_flushed_ruleset_loses_nothing_of_a_transfer() {
     };
     for family in Family::ALL {
         for conversation in conversations(&scene, family) {
-            scene.topology.close_forwarding();
+            scene.topology.close_netfilter();
             conversation
                 .download(TRANSFER, flush)
                 .expect("a whole download");
-            scene.topology.close_forwarding();
+            scene.topology.close_netfilter();
             conversation
                 .upload(TRANSFER, flush)
                 .expect("a whole upload");

@@ -9,13 +9,18 @@ use netbpf_tests::{
     topology::Family,
 };
 
-use crate::SMALL;
+use crate::{SMALL, steady};
 
 fn serve_all(scene: &Scene, log: &Log) -> Vec<Servers> {
     ["web", "app"]
         .iter()
         .map(|name| serve(&scene.container(name), name, &[80, 53, OWN_SERVICE], log))
         .collect()
+}
+
+/// The links, without the timers that run in them.
+fn links(scene: &Scene) -> String {
+    steady(&scene.topology.host.ip("-d link"))
 }
 
 fn open(scene: &Scene, family: Family, port: u16) -> Conversation {
@@ -116,7 +121,7 @@ fn a_document_that_is_wrong_leaves_everything_as_it_was() {
     let log = Log::default();
     let _servers = serve_all(&scene, &log);
     let web = open(&scene, Family::V6, 8080);
-    let before = scene.topology.host.ip("-d link");
+    let before = links(&scene);
     for (wrong, code) in [
         (SMALL.replace("8080:80", "99999:80"), 2),
         (SMALL.replace("8081:80", "8080:80"), 2),
@@ -129,17 +134,12 @@ fn a_document_that_is_wrong_leaves_everything_as_it_was() {
         (format!("{SMALL}\n[[container]]\nname = \"web\"\n"), 2),
         (
             SMALL.replace("name = \"front\"\n", "name = \"front\"\nbridge = \"up0\"\n"),
-            1,
+            2,
         ),
     ] {
         let ended = scene.try_apply(&wrong).failed_with(code);
         assert!(!ended.stderr.is_empty());
-        assert_eq!(
-            scene.topology.host.ip("-d link"),
-            before,
-            "{}",
-            ended.stderr
-        );
+        assert_eq!(links(&scene), before, "{}", ended.stderr);
         web.exchange()
             .expect("a flow that is still allowed lives on");
         assert!(matches!(
@@ -153,14 +153,20 @@ fn a_document_that_is_wrong_leaves_everything_as_it_was() {
 #[test]
 fn a_failed_first_apply_leaves_nothing_behind() {
     let scene = Scene::bare();
-    let before = scene.topology.host.ip("-d link");
+    // Somebody else's bridge, with somebody else's port.
+    scene.topology.host.ip("link add br9 type bridge");
+    scene
+        .topology
+        .host
+        .ip("link add port9 master br9 type veth peer name peer9");
+    let before = links(&scene);
     let missing = SMALL.replace("uplinks = [\"up0\"]", "uplinks = [\"up9\"]");
     let ended = scene.try_apply(&missing).failed_with(1);
     assert!(ended.stderr.contains("up9"), "{}", ended.stderr);
-    let foreign = SMALL.replace("name = \"front\"\n", "name = \"front\"\nbridge = \"up0\"\n");
+    let foreign = SMALL.replace("name = \"front\"\n", "name = \"front\"\nbridge = \"br9\"\n");
     let ended = scene.try_apply(&foreign).failed_with(1);
-    assert!(ended.stderr.contains("up0"), "{}", ended.stderr);
-    assert_eq!(scene.topology.host.ip("-d link"), before);
+    assert!(ended.stderr.contains("br9"), "{}", ended.stderr);
+    assert_eq!(links(&scene), before);
     assert!(!scene.container("web").exists());
 }
 

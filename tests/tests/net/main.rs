@@ -29,3 +29,19 @@ name = "app"
 networks = [{ name = "front", ipv4 = "172.28.0.11", ipv6 = "fd00:28::11" }]
 publish = ["8081:80"]
 "#;
+
+/// What `ip` shows, without the timers that run in bridges.
+fn steady(shown: &str) -> String {
+    let line = |line: &str| {
+        let mut words = Vec::new();
+        let mut skip = false;
+        for word in line.split_whitespace() {
+            if !skip {
+                words.push(word);
+            }
+            skip = !skip && word.ends_with("_timer");
+        }
+        words.join(" ")
+    };
+    shown.lines().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -7,8 +7,10 @@ use std::{
 
 use netbpf_tests::{
     matrix::OWN_SERVICE,
+    netns::{Netns, wait_until},
+    packet::Frame,
     scene::Scene,
-    sockets::{Conversation, IcmpEar, Log, serve},
+    sockets::{Conversation, IcmpEar, Log, send_frames, serve},
     topology::{Family, UPLINK},
 };
 
@@ -53,4 +55,62 @@ fn a_hop_that_runs_out_is_told_to_the_container() {
         let deadline = Instant::now() + Duration::from_secs(5);
         assert!(ear.hears_time_exceeded(deadline), "{family:?}");
     }
+}
+
+/// A MAC as `ip link` shows it.
+fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
+    let shown = netns.ip(&format!("-o link show {interface}"));
+    let text = shown
+        .split("link/ether ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let mut bytes = text
+        .expect("an Ethernet address")
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));
+    std::array::from_fn(|_| bytes.next().expect("six bytes"))
+}
+
+fn malformed(scene: &Scene) -> u64 {
+    let status = scene.instance.json(&["status"]);
+    let drops = status["drops"].as_array().cloned().unwrap_or_default();
+    let found = drops
+        .iter()
+        .find(|drop| drop["hook"] == "from_container" && drop["reason"] == "malformed");
+    found
+        .and_then(|drop| drop["packets"].as_u64())
+        .unwrap_or_default()
+}
+
+#[test]
+fn frames_that_end_inside_the_ip_header_are_dropped_and_counted() {
+    let scene = Scene::with(SMALL);
+    let app = Netns::existing(scene.container("app"));
+    let (own, bridge) = (mac(&app, "eth0"), mac(&scene.topology.host, "nb-front"));
+    let mut sent = 0;
+    for (family, src) in [
+        (Family::V4, "172.28.0.11:9"),
+        (Family::V6, "[fd00:28::11]:9"),
+    ] {
+        let to = SocketAddr::new(family.far(), OWN_SERVICE);
+        let frame = Frame::udp(src.parse().expect("an address"), to).macs(own, bridge);
+        let whole = frame.bytes();
+        let cut: Vec<_> = (15..14 + frame.ip_header_len())
+            .map(|len| whole[..len].to_vec())
+            .collect();
+        send_frames(app.path(), "eth0", &cut);
+        sent += cut.len() as u64;
+    }
+    wait_until("all of them are counted", Duration::from_secs(10), || {
+        malformed(&scene) >= sent
+    });
+    assert_eq!(malformed(&scene), sent);
+    assert_eq!(
+        scene
+            .instance
+            .json(&["conntrack", "ls"])
+            .as_array()
+            .map(Vec::len),
+        Some(0)
+    );
 }

@@ -1,0 +1,308 @@
+//! Ways out: masquerade with the host's address, kept and searched ports, echoes, replies.
+
+use std::net::{IpAddr, SocketAddr};
+
+use netbpf_common::{
+    nat::reserved_bit,
+    tuple::proto,
+    verdict::{DropReason, Hook, StackReason},
+};
+use netbpf_tests::{
+    packet::{EchoKind, Flags, Frame, describe, fault},
+    prog_run::{
+        Action, Bed, Place, Resident, on_bed,
+        residents::{DB, MONK, TENT, WEB},
+    },
+    topology::Family,
+};
+
+use crate::{arrives, host};
+
+fn far(family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(family.far(), port)
+}
+
+/// Sends the answer to what left, and demands that it comes back to the sender of `sent`.
+fn comes_back(bed: &Bed, sent: &Frame, left: &Frame, from: Resident) {
+    let answer = arrives(left.reply(Flags::SynAck));
+    let back = answer
+        .clone()
+        .to(sent.source())
+        .macs(from.net.bridge_mac(), from.mac())
+        .routed();
+    bed.run(Hook::FromNetdev, Place::Uplink, &answer)
+        .redirects(&back);
+}
+
+#[test]
+fn a_connection_leaves_with_the_hosts_address_and_its_own_port() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            for frame in [
+                Frame::tcp(WEB.at(family, 40000), far(family, 443), Flags::Syn),
+                Frame::udp(WEB.at(family, 40000), far(family, 443)),
+            ] {
+                let sent = WEB.routes(frame);
+                let left = sent.clone().from(host(family, 40000)).routed();
+                bed.run(Hook::FromContainer, Place::Veth(WEB), &sent)
+                    .redirects(&left);
+                comes_back(bed, &sent, &left, WEB);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_container_of_a_network_without_talk_gets_out_as_well() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let sent = MONK.routes(Frame::tcp(
+                MONK.at(family, 40000),
+                far(family, 443),
+                Flags::Syn,
+            ));
+            let left = sent.clone().from(host(family, 40000)).routed();
+            bed.run(Hook::FromContainer, Place::Veth(MONK), &sent)
+                .redirects(&left);
+            comes_back(bed, &sent, &left, MONK);
+        }
+    });
+}
+
+#[test]
+fn an_occupied_port_is_replaced_and_the_answer_finds_back() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let first = WEB.routes(Frame::udp(WEB.at(family, 40000), far(family, 53)));
+            let left = first.clone().from(host(family, 40000)).routed();
+            bed.run(Hook::FromContainer, Place::Veth(WEB), &first)
+                .redirects(&left);
+            let second = DB.routes(Frame::udp(DB.at(family, 40000), far(family, 53)));
+            let left = bed
+                .run(Hook::FromContainer, Place::Veth(DB), &second)
+                .redirects_from(&second.clone().routed(), family.host());
+            assert_ne!(left.src_port(), 40000);
+            assert!(left.src_port() >= 1024);
+            comes_back(bed, &second, &left, DB);
+        }
+    });
+}
+
+#[test]
+fn an_echo_leaves_with_its_identifier_or_with_a_free_one() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let ask = |from: Resident| {
+                from.routes(Frame::echo(
+                    from.addr(family),
+                    family.far(),
+                    EchoKind::Request,
+                    77,
+                ))
+            };
+            let first = ask(WEB);
+            let left = first.clone().from(host(family, 77)).routed();
+            bed.run(Hook::FromContainer, Place::Veth(WEB), &first)
+                .redirects(&left);
+            comes_back(bed, &first, &left, WEB);
+            let second = ask(DB);
+            let left = bed
+                .run(Hook::FromContainer, Place::Veth(DB), &second)
+                .redirects_from(&second.clone().routed(), family.host());
+            assert_ne!(left.src_port(), 77);
+            comes_back(bed, &second, &left, DB);
+        }
+    });
+}
+
+#[test]
+fn a_port_that_the_host_listens_on_is_not_taken() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let socket = std::net::TcpListener::bind(host(family, 0)).expect("a listener");
+            let port = socket.local_addr().expect("an address").port();
+            let sent = WEB.routes(Frame::tcp(
+                WEB.at(family, port),
+                far(family, 443),
+                Flags::Syn,
+            ));
+            let left = bed
+                .run(Hook::FromContainer, Place::Veth(WEB), &sent)
+                .redirects_from(&sent.clone().routed(), family.host());
+            assert_ne!(left.src_port(), port);
+        }
+    });
+}
+
+#[test]
+fn a_reserved_port_is_not_taken() {
+    on_bed(|bed| {
+        let (word, bit) = reserved_bit(proto::UDP, 40000);
+        bed.change(|contents| {
+            contents.reserved_ports.insert(word, bit);
+        });
+        for family in Family::ALL {
+            let sent = WEB.routes(Frame::udp(WEB.at(family, 40000), far(family, 53)));
+            let left = bed
+                .run(Hook::FromContainer, Place::Veth(WEB), &sent)
+                .redirects_from(&sent.clone().routed(), family.host());
+            assert_ne!(left.src_port(), 40000);
+            let tcp = WEB.routes(Frame::tcp(
+                WEB.at(family, 40000),
+                far(family, 53),
+                Flags::Syn,
+            ));
+            bed.run(Hook::FromContainer, Place::Veth(WEB), &tcp)
+                .redirects(&tcp.clone().from(host(family, 40000)).routed());
+        }
+    });
+}
+
+#[test]
+fn nothing_unsolicited_comes_to_a_masqueraded_port() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let sent = WEB.routes(Frame::udp(WEB.at(family, 40000), far(family, 53)));
+            let left = sent.clone().from(host(family, 40000)).routed();
+            bed.run(Hook::FromContainer, Place::Veth(WEB), &sent)
+                .redirects(&left);
+            let stranger = SocketAddr::new(family.stranger(), 53);
+            // It is nobody's but the host's, whose stack refuses it.
+            bed.run(
+                Hook::FromNetdev,
+                Place::Uplink,
+                &arrives(left.reply(Flags::Ack).from(stranger)),
+            )
+            .passes();
+            let other_port = far(family, 54);
+            bed.run(
+                Hook::FromNetdev,
+                Place::Uplink,
+                &arrives(left.reply(Flags::Ack).from(other_port)),
+            )
+            .passes();
+        }
+    });
+}
+
+#[test]
+fn a_network_without_masquerade_leaves_as_it_is_and_adopts_a_running_connection() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            for (port, flags) in [(40000, Flags::Syn), (40001, Flags::Ack)] {
+                let sent = TENT.routes(Frame::tcp(TENT.at(family, port), far(family, 443), flags));
+                let left = sent.clone().routed();
+                bed.run(Hook::FromContainer, Place::Veth(TENT), &sent)
+                    .redirects(&left);
+                comes_back(bed, &sent, &left, TENT);
+            }
+            let masqueraded = WEB.routes(Frame::tcp(
+                WEB.at(family, 40001),
+                far(family, 443),
+                Flags::Ack,
+            ));
+            bed.run(Hook::FromContainer, Place::Veth(WEB), &masqueraded)
+                .drops(DropReason::NoFlow);
+        }
+    });
+}
+
+#[test]
+fn another_protocol_is_masqueraded_by_its_address() {
+    const GRE: u8 = 47;
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let sent = WEB.routes(Frame::other(WEB.addr(family), family.far(), GRE));
+            let left = sent.clone().from(host(family, 0)).routed();
+            bed.run(Hook::FromContainer, Place::Veth(WEB), &sent)
+                .redirects(&left);
+            comes_back(bed, &sent, &left, WEB);
+            let second = DB.routes(Frame::other(DB.addr(family), family.far(), GRE));
+            bed.run(Hook::FromContainer, Place::Veth(DB), &second)
+                .drops(DropReason::TupleTaken);
+        }
+    });
+}
+
+#[test]
+fn what_the_host_itself_sends_is_left_alone() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let frame = Frame::tcp(host(family, 40000), far(family, 443), Flags::Syn);
+            bed.run(Hook::ToNetdev, Place::Uplink, &frame).passes();
+        }
+    });
+}
+
+/// What a router says about a packet: type and code, the second word of its header, and how much
+/// of the packet it quotes behind the IP header.
+struct Told {
+    kind: (u8, u8),
+    rest: u32,
+    quoted: usize,
+}
+
+/// Demands that the sender is told about its packet by its gateway, in right checksums.
+#[track_caller]
+fn is_told(bed: &Bed, family: Family, sent: &Frame, reason: StackReason, told: &Told) {
+    let outcome = bed.run(Hook::FromContainer, Place::Veth(WEB), sent);
+    assert_eq!(outcome.action, Action::Redirect, "{outcome:?}");
+    outcome.counts(reason);
+    let bytes = &outcome.bytes;
+    assert_eq!(fault(bytes), None, "{}", describe(bytes));
+    assert_eq!(bytes[..6], WEB.mac(), "to the sender");
+    assert_eq!(bytes[6..12], WEB.net.bridge_mac(), "from its gateway");
+    let (src, dst, icmp) = match family {
+        Family::V4 => (&bytes[26..30], &bytes[30..34], &bytes[34..]),
+        Family::V6 => (&bytes[22..38], &bytes[38..54], &bytes[54..]),
+    };
+    assert_eq!(
+        (src, dst),
+        (&octets(WEB.net.gateway(family))[..], &octets(sent.src)[..])
+    );
+    assert_eq!((icmp[0], icmp[1]), told.kind);
+    assert_eq!(icmp[4..8], told.rest.to_be_bytes());
+    let quoted = sent.ip_header_len() + told.quoted;
+    assert_eq!(icmp[8..], sent.bytes()[14..14 + quoted]);
+}
+
+fn octets(addr: IpAddr) -> Vec<u8> {
+    match addr {
+        IpAddr::V4(addr) => addr.octets().to_vec(),
+        IpAddr::V6(addr) => addr.octets().to_vec(),
+    }
+}
+
+#[test]
+fn what_is_too_big_or_out_of_hops_is_told_to_its_sender() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let (out_of_hops, too_big) = match family {
+                Family::V4 => ((11, 0), (3, 4)),
+                Family::V6 => ((3, 0), (2, 0)),
+            };
+            let udp = WEB.routes(Frame::udp(WEB.at(family, 40000), far(family, 53)));
+            let tcp = WEB.routes(Frame::tcp(
+                WEB.at(family, 40000),
+                far(family, 53),
+                Flags::Syn,
+            ));
+            for (frame, quoted) in [(udp, 8), (tcp, 20)] {
+                let last = frame.clone().with_ttl(1);
+                let told = Told {
+                    kind: out_of_hops,
+                    rest: 0,
+                    quoted,
+                };
+                is_told(bed, family, &last, StackReason::TtlExceeded, &told);
+                let big = frame.with_payload(&[7; 1600]);
+                let told = Told {
+                    kind: too_big,
+                    rest: 1500,
+                    quoted,
+                };
+                is_told(bed, family, &big, StackReason::TooBig, &told);
+            }
+        }
+    });
+}
