@@ -270,6 +270,14 @@ pub mod entry_flags {
     pub const ROUTED: u8 = 1 << 2;
 }
 
+/// Whether a flow has left the half-open room.
+pub mod promoted {
+    /// A CPU is moving it.
+    pub const CLAIMED: u8 = 1;
+    /// It has, and `slot` is its place among the full flows.
+    pub const DONE: u8 = 3;
+}
+
 /// One half of a flow. Key: the [`Tuple`] of its packets as they come in.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -290,7 +298,7 @@ pub struct Entry<F: Family> {
     pub flags: u8,
     /// One of [`way`].
     pub way: u8,
-    /// 1 once the flow has left the half-open room.
+    /// Of [`promoted`].
     pub promoted: u8,
     /// The flow's place in its room's ring; both halves have the same.
     pub slot: u32,
@@ -330,6 +338,12 @@ impl<F: Family> Entry<F> {
         } else {
             Direction::Reply
         }
+    }
+
+    /// Whether the flow has left the half-open room.
+    #[inline(always)]
+    pub const fn is_promoted(&self) -> bool {
+        self.promoted == promoted::DONE
     }
 
     /// The key of the other half.
@@ -458,7 +472,11 @@ impl<F: Family> NewFlow<F> {
         entry.state = self.state;
         entry.flags = reply | rewrite | routed;
         entry.way = to.way;
-        entry.promoted = u8::from(!State::from_u8(self.state).is_half_open());
+        entry.promoted = if State::from_u8(self.state).is_half_open() {
+            0
+        } else {
+            promoted::DONE
+        };
         entry.slot = slot;
         entry.in_ifindex = from.ifindex;
         entry.out_ifindex = if to.way == way::CONTAINER {

@@ -128,13 +128,20 @@ fn set_state<F: Tables>(half: Half<F>, key: &Tuple<F>, next: State) -> u32 {
         Direction::Original => (half, key),
         Direction::Reply => (partner, &partner_key),
     };
-    if leaves_half_open(next) && half.promoted == 0 && original.claim_promotion() {
+    if leaves_half_open(next) && !half.is_promoted() {
         let Some(slot) = take_slot::<F>(original_key) else {
             end(half, key);
             return change::FULL;
         };
-        half.set_promoted(slot);
-        partner.set_promoted(slot);
+        if original.claim_promotion() {
+            half.set_slot(slot);
+            partner.set_slot(slot);
+            half.set_promoted();
+            partner.set_promoted();
+        } else {
+            // Another CPU has moved it, by a packet of the other direction.
+            give_slot::<F>(slot);
+        }
     }
     half.set_state(next);
     partner.set_state(next);
@@ -199,7 +206,7 @@ fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
 fn end_half_open<F: Tables>(key: &Tuple<F>, slot: u32) {
     if let Some(half) = F::half(key)
         && half.slot == slot
-        && half.promoted == 0
+        && !half.is_promoted()
         && half.direction() == Direction::Original
     {
         end(half, key);
@@ -210,7 +217,7 @@ fn end_half_open<F: Tables>(key: &Tuple<F>, slot: u32) {
 #[inline(always)]
 pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     let slot = half.slot;
-    let is_half_open = half.promoted == 0;
+    let is_promoted = half.is_promoted();
     let direction = half.direction();
     let held = held_port(&half, key);
     let had_partner = F::remove_half(&half.partner());
@@ -226,11 +233,17 @@ pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     if let Some(port) = held {
         maps::hold(key.proto, port, -1);
     }
-    if !is_half_open {
-        F::give_free_slot(slot);
-        if let Some(rooms) = F::rooms() {
-            rooms.remove_flow();
-        }
+    if is_promoted {
+        give_slot::<F>(slot);
+    }
+}
+
+/// Gives back a place that [`take_slot`] took.
+#[inline(always)]
+fn give_slot<F: Tables>(slot: u32) {
+    F::give_free_slot(slot);
+    if let Some(rooms) = F::rooms() {
+        rooms.remove_flow();
     }
 }
 
@@ -303,7 +316,7 @@ fn sweep<F: Tables>(key: &Tuple<F>, slot: u32, now: Tick, config: &GlobalConfig,
     if let Some(half) = F::half(key)
         && half.slot == slot
         && half.direction() == Direction::Original
-        && (half.promoted == 0) == (room == Room::HalfOpen)
+        && half.is_promoted() == (room == Room::Flows)
         && has_expired(half, key, now, config)
     {
         end(half, key);
@@ -335,10 +348,7 @@ pub fn reserve<F: Tables>(flow: &NewFlow<F>) -> Result<u32, DropReason> {
 #[inline(always)]
 pub fn release<F: Tables>(flow: &NewFlow<F>, slot: u32) {
     if !State::from_u8(flow.state).is_half_open() {
-        F::give_free_slot(slot);
-        if let Some(rooms) = F::rooms() {
-            rooms.remove_flow();
-        }
+        give_slot::<F>(slot);
     }
 }
 

@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use netbpf_common::{
     config::GlobalConfig,
-    conntrack::{Entry, NewFlow, Rooms, State, Tick, Timeouts},
+    conntrack::{Entry, NewFlow, Rooms, State, Tick, Timeouts, promoted},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{Family, V4, V6},
     nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS, port_index},
@@ -367,22 +367,26 @@ impl<F: Family> Half<F> {
     #[inline(always)]
     pub fn claim_promotion(self) -> bool {
         // `generation`, `state`, `flags`, `way` and `promoted` are one aligned word.
-        const PROMOTED: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 1]);
+        const CLAIMED: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, promoted::CLAIMED]);
         const _: () = assert!(core::mem::offset_of!(Entry<V6>, generation) == 24);
         const _: () = assert!(core::mem::offset_of!(Entry<V6>, promoted) == 31);
         // SAFETY: see `deref`; only the bit of `promoted` changes.
-        let before = unsafe { atomic::fetch_or((&raw mut (*self.0).generation).cast(), PROMOTED) };
-        before & PROMOTED == 0
+        let before = unsafe { atomic::fetch_or((&raw mut (*self.0).generation).cast(), CLAIMED) };
+        before & CLAIMED == 0
     }
 
-    /// Notes in this half that the flow has left the half-open room, and for which place.
+    /// Sets the place of this half.
     #[inline(always)]
-    pub fn set_promoted(self, slot: u32) {
+    pub fn set_slot(self, slot: u32) {
         // SAFETY: see `deref`.
-        unsafe {
-            (&raw mut (*self.0).slot).write_volatile(slot);
-            (&raw mut (*self.0).promoted).write_volatile(1);
-        }
+        unsafe { (&raw mut (*self.0).slot).write_volatile(slot) }
+    }
+
+    /// Notes in this half that the flow has left the half-open room, once its place is set.
+    #[inline(always)]
+    pub fn set_promoted(self) {
+        // SAFETY: see `deref`.
+        unsafe { (&raw mut (*self.0).promoted).write_volatile(promoted::DONE) }
     }
 
     /// Notes that policy agreed in `generation`.
