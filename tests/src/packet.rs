@@ -176,6 +176,16 @@ impl Frame {
         )
     }
 
+    /// An ICMP error that quotes the whole of another frame's packet.
+    pub fn error_about(src: IpAddr, quoted: &Self, kind: u8, code: u8) -> Self {
+        let body = Body::Icmp {
+            kind,
+            code,
+            rest: [0; 4],
+        };
+        Self::new(src, quoted.src, body, &quoted.bytes()[14..])
+    }
+
     /// A packet of a protocol that has no ports.
     pub fn other(src: IpAddr, dst: IpAddr, protocol: u8) -> Self {
         Self::new(src, dst, Body::Other { protocol }, b"something else")

@@ -20,6 +20,7 @@ use netbpf_tests::{
     sockets::{self, Log},
     topology::{Topology, with_private_namespaces},
 };
+use nix::sys::signal::{SigSet, Signal, kill};
 
 /// Builds netbpf's lab in network namespaces, tries every path in it, and removes it.
 #[derive(Debug, Parser)]
@@ -57,6 +58,8 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     match &arguments.action {
         Some(Action::Serve { netns, name, ports }) => {
+            // What the lab let wait was inherited.
+            signals().thread_unblock()?;
             sockets::serve(netns, name, ports, &Log::default()).wait();
             Ok(ExitCode::SUCCESS)
         }
@@ -68,7 +71,21 @@ fn main() -> Result<ExitCode> {
     }
 }
 
+/// The signals that end a lab. They wait until it is removed, which takes seconds.
+fn signals() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect()
+}
+
 fn lab(arguments: &Arguments) -> Result<ExitCode> {
+    signals().thread_block()?;
+    let ended = in_namespaces(arguments);
+    signals().thread_unblock()?;
+    ended
+}
+
+fn in_namespaces(arguments: &Arguments) -> Result<ExitCode> {
     let netbpf = command_under_test(arguments)?;
     let config = fs::read_to_string(&arguments.config)
         .with_context(|| format!("failed to read {}", arguments.config.display()))?;
@@ -110,7 +127,15 @@ fn command_under_test(arguments: &Arguments) -> Result<PathBuf> {
 /// Prints the matrix and returns how many paths are not as expected.
 fn report(tried: &[Tried], took: Duration) -> usize {
     print!("{}", matrix::table(tried));
-    let failed = tried.iter().filter(|one| !one.is_as_expected()).count();
+    let wrong: Vec<_> = tried
+        .iter()
+        .filter(|one| !one.is_as_expected())
+        .cloned()
+        .collect();
+    let failed = wrong.len();
+    if failed > 0 {
+        print!("\nNot as expected:\n{}", matrix::table(&wrong));
+    }
     println!(
         "{} paths tried in {:.1} s, {} as expected, {failed} not",
         tried.len(),
@@ -195,7 +220,7 @@ fn remove(id: &str, arguments: &Arguments) -> Result<()> {
         for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
             let pid = nix::unistd::Pid::from_raw(pid.parse()?);
             // A process that has ended by itself is gone all the same.
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = kill(pid, Signal::SIGTERM);
         }
     }
     Instance::new(id, &host).with_binary(&netbpf).purge();

@@ -179,3 +179,46 @@ fn flows_expire_without_a_process() {
             .is_some_and(Vec::is_empty)
     });
 }
+
+#[test]
+fn an_apply_that_is_killed_anywhere_leaves_what_was_there_and_the_next_one_finishes() {
+    let more = format!(
+        "{SMALL}\n[[network]]\nname = \"back\"\nsubnets = [\"172.29.0.0/24\", \"fd00:29::/64\"]\n\
+         [[container]]\nname = \"job\"\nnetworks = [{{ name = \"back\" }}]\npublish = [\"8090:80\"]\n"
+    );
+    let scene = Scene::with(SMALL);
+    let _servers = servers(&scene, &Log::default());
+    let kept = conversations(&scene, Family::V4);
+    let path = scene.instance.write_config(&scene.private(&more));
+    for millis in (5..120).step_by(12) {
+        let mut command = scene.instance.command(&["apply"]);
+        command
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().expect("netbpf apply starts");
+        // The moment is what is tested; there is no condition to wait for.
+        std::thread::sleep(Duration::from_millis(millis));
+        child.kill().expect("it is killed or has ended");
+        child.wait().expect("it has ended");
+        for conversation in &kept {
+            conversation
+                .exchange()
+                .expect("a flow that was there lives on");
+        }
+        for conversation in conversations(&scene, Family::V6) {
+            conversation.exchange().expect("a new connection");
+        }
+        scene.apply(SMALL);
+        assert_eq!(scene.apply(SMALL)["changed"], false);
+        assert!(!scene.container("job").exists());
+    }
+    let finished = scene.apply(&more);
+    assert_eq!(finished["changed"], true, "{finished}");
+    assert_eq!(scene.apply(&more)["changed"], false);
+    for conversation in &kept {
+        conversation
+            .exchange()
+            .expect("a flow that was there lives on");
+    }
+}

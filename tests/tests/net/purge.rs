@@ -1,6 +1,6 @@
 //! `purge` leaves the host as it was before the first `apply`.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, process::Stdio, time::Duration};
 
 use netbpf_tests::{
     netns::{Netns, wait_until},
@@ -190,4 +190,31 @@ fn an_adopted_namespace_and_an_adopted_bridge_stay_as_they_were() {
     let after = Snapshot::of(&scene);
     assert!(after == before, "{}", before.difference(&after));
     assert_eq!(steady(&namespace.ip("-d link")), steady(&inside));
+}
+
+#[test]
+fn purge_after_a_killed_apply_leaves_the_host_as_before() {
+    let scene = Scene::bare();
+    let before = Snapshot::of(&scene);
+    let config = scene.private(include_str!("../../../examples/quickstart.toml"));
+    let path = scene.instance.write_config(&config);
+    for millis in (20..400).step_by(60) {
+        let mut command = scene.instance.command(&["apply"]);
+        command
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().expect("netbpf apply starts");
+        // The moment is what is tested; there is no condition to wait for.
+        std::thread::sleep(Duration::from_millis(millis));
+        child.kill().expect("it is killed or has ended");
+        child.wait().expect("it has ended");
+        scene.instance.purge();
+        let after = Snapshot::of(&scene);
+        assert!(
+            after == before,
+            "after {millis} ms: {}",
+            before.difference(&after)
+        );
+    }
 }

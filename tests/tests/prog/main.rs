@@ -7,6 +7,7 @@
 mod conntrack;
 mod drops;
 mod egress;
+mod errors;
 mod identity;
 mod isolation;
 mod malformed;
