@@ -526,7 +526,7 @@ fn halves_share_what_is_the_flows<F: Draw>(
         prop_assert_eq!((half.slot, half.generation), (at.slot, at.generation));
         prop_assert_eq!((half.state, half.mapping), (flow.state, flow.mapping));
         let is_promoted = !State::from_u8(flow.state).is_half_open();
-        prop_assert_eq!(half.promoted, u8::from(is_promoted));
+        prop_assert_eq!(half.is_promoted(), is_promoted);
     }
     Ok(())
 }
