@@ -4,7 +4,7 @@
 //! program: readers open the pins of a dataplane that somebody else loaded.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     path::{Path, PathBuf},
 };
@@ -18,7 +18,7 @@ use netbpf_common::{
     conntrack::{Entry, Rooms},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{Family, V4, V6},
-    nat::{MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
+    nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
     service::Service,
     tuple::Tuple,
     verdict::{COUNTERS, Counter},
@@ -137,7 +137,11 @@ const fn spec<K, V>(name: &'static str, kind: MapType, capacity: Capacity) -> Ma
     }
 }
 
-/// The maps that only programs write.
+/// How many datagrams in fragments a family remembers.
+const FRAGMENTS_MAX: u32 = 8192;
+
+/// The maps that only programs write, and whose contents outlive a program. What a program only
+/// thinks with is not pinned.
 const PROGRAM_MAPS: &[MapSpec] = &[
     spec::<Tuple<V4>, Entry<V4>>("CONNTRACK_V4", MapType::Hash, Capacity::Conntrack),
     spec::<Tuple<V6>, Entry<V6>>("CONNTRACK_V6", MapType::Hash, Capacity::Conntrack),
@@ -147,6 +151,11 @@ const PROGRAM_MAPS: &[MapSpec] = &[
     spec::<u32, Tuple<V6>>("FLOWS_V6", MapType::Array, Capacity::Flows),
     spec::<(), u32>("FREE_SLOTS_V4", MapType::Queue, Capacity::Flows),
     spec::<(), u32>("FREE_SLOTS_V6", MapType::Queue, Capacity::Flows),
+    spec::<u32, u64>(
+        "HELD_PORTS",
+        MapType::Array,
+        Capacity::Fixed(HELD_PORTS_LEN),
+    ),
     spec::<u32, Rooms>("ROOMS_V4", MapType::Array, Capacity::Fixed(1)),
     spec::<u32, Rooms>("ROOMS_V6", MapType::Array, Capacity::Fixed(1)),
     MapSpec {
@@ -154,14 +163,14 @@ const PROGRAM_MAPS: &[MapSpec] = &[
         kind: MapType::LruHash,
         key_size: 0,
         value_size: None,
-        capacity: Capacity::Fixed(8192),
+        capacity: Capacity::Fixed(FRAGMENTS_MAX),
     },
     MapSpec {
         name: "FRAGMENTS_V6",
         kind: MapType::LruHash,
         key_size: 0,
         value_size: None,
-        capacity: Capacity::Fixed(8192),
+        capacity: Capacity::Fixed(FRAGMENTS_MAX),
     },
     spec::<u32, Counter>("COUNTERS", MapType::PerCpuArray, Capacity::Fixed(COUNTERS)),
     MapSpec {
@@ -762,9 +771,44 @@ fn count_program_map(
                 .half_open_next
                 .min(max_entries.into()),
         ),
+        // Places that were used once and are free again.
+        "FREE_SLOTS_V4" => Some(free_slots(rooms(dir, "ROOMS_V4")?)),
+        "FREE_SLOTS_V6" => Some(free_slots(rooms(dir, "ROOMS_V6")?)),
+        "FRAGMENTS_V4" => count_as_bytes::<20>(dir, name)?,
+        "FRAGMENTS_V6" => count_as_bytes::<44>(dir, name)?,
+        "HELD_PORTS" => Some(held_ports(dir)?),
         "CONFIG" | "ROOMS_V4" | "ROOMS_V6" | "COUNTERS" | "SWEEP" => Some(max_entries.into()),
         _ => None,
     })
+}
+
+fn free_slots(rooms: Rooms) -> u64 {
+    rooms.flows_high_water.saturating_sub(rooms.flows)
+}
+
+/// Counts the keys of a map whose layout only the programs know; `None` if it has another size.
+fn count_as_bytes<const KEY: usize>(dir: &Path, name: &'static str) -> Result<Option<u64>, Error> {
+    let error = |source| Error::Map { map: name, source };
+    let path = dir.join(name.to_ascii_lowercase());
+    let map = Map::LruHashMap(MapData::from_pin(path).map_err(error)?);
+    let Ok(map) = HashMap::<MapData, [u8; KEY], [u8; 4]>::try_from(map) else {
+        return Ok(None);
+    };
+    let keys: BTreeSet<[u8; KEY]> = map
+        .keys()
+        .take(2 * FRAGMENTS_MAX as usize)
+        .collect::<Result<_, _>>()
+        .map_err(error)?;
+    Ok(Some(keys.len() as u64))
+}
+
+fn held_ports(dir: &Path) -> Result<u64, Error> {
+    let map: Array<MapData, u64> = open(dir, "HELD_PORTS", Map::Array)?;
+    let held = Store::read(&map).map_err(|source| Error::Map {
+        map: "HELD_PORTS",
+        source,
+    })?;
+    Ok(held.len() as u64)
 }
 
 fn rooms(dir: &Path, name: &'static str) -> Result<Rooms, Error> {
@@ -848,8 +892,24 @@ mod tests {
 
     #[test]
     fn no_map_stands_in_the_list_twice() {
-        let names: std::collections::BTreeSet<_> = all().map(|spec| spec.name).collect();
+        let names: BTreeSet<_> = all().map(|spec| spec.name).collect();
         assert_eq!(names.len(), all().count());
+    }
+
+    /// A map that is not pinned begins empty again with every new version of the programs.
+    #[test]
+    fn every_map_that_outlives_a_packet_is_pinned() {
+        let source = include_str!("../../../netbpf-ebpf/src/maps.rs");
+        let declared: Vec<(&str, &str)> = source
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub static ")?.split_once(": "))
+            .collect();
+        assert!(declared.len() > 30, "{declared:?}");
+        for (name, kind) in declared {
+            let is_pinned = all().any(|spec| spec.name == name);
+            let is_scratch = kind.starts_with("PerCpuArray") && name != "COUNTERS";
+            assert_ne!(is_pinned, is_scratch, "{name}: {kind}");
+        }
     }
 
     #[test]

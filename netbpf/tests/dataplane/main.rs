@@ -6,3 +6,4 @@ mod apply;
 mod bed;
 mod faults;
 mod moves;
+mod run;

@@ -1,0 +1,165 @@
+//! The `netbpf` command itself: a `run` that other commands reach, that reads its file again, that
+//! ends, and that is killed.
+
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use netbpf::{run, state::Instance};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::bed::{self, Bed};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Commands on the bed's host; the state is where the command itself puts it.
+struct Commands<'a> {
+    bed: &'a Bed,
+    file: PathBuf,
+}
+
+impl Drop for Commands<'_> {
+    fn drop(&mut self) {
+        self.netbpf(&["purge"]);
+    }
+}
+
+impl<'a> Commands<'a> {
+    fn new(bed: &'a Bed) -> Self {
+        let file = bed.dir.join("netbpf.toml");
+        fs::write(&file, bed.document()).unwrap();
+        Self { bed, file }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netbpf"));
+        command.args(["--instance", self.bed.instance.name(), "--netns"]);
+        command.arg(self.bed.dir.join("host")).args(args);
+        command
+    }
+
+    fn netbpf(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn apply(&self) -> Value {
+        let output = self.netbpf(&["apply", "--json", self.file.to_str().unwrap()]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn ports(&self) -> String {
+        String::from_utf8(self.netbpf(&["port", "ls"]).stdout).unwrap()
+    }
+
+    fn publish(&self, port: &str) {
+        self.write(&self.bed.document().replace("8080:80", port));
+    }
+
+    /// In one step, so that a `run` never reads half of it.
+    fn write(&self, text: &str) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &self.file).unwrap();
+    }
+
+    /// Starts a `run` and waits until it says that it is ready.
+    fn run(&self) -> Child {
+        let path = self.bed.dir.join("notify");
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = self.command(&["run", self.file.to_str().unwrap()]);
+        let child = command
+            .env("NOTIFY_SOCKET", &path)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut text = [0; 64];
+        let length = socket.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"READY=1");
+        child
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+#[track_caller]
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+    }
+}
+
+#[test]
+fn living_run_carries_out_what_other_commands_ask() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        let mut child = commands.run();
+        assert_eq!(commands.apply()["changed"], false);
+
+        commands.publish("8081:80");
+        signal(&child, Signal::SIGHUP);
+        until("the file is read again", || {
+            commands.ports().contains("8081")
+        });
+
+        commands.write("nonsense");
+        signal(&child, Signal::SIGHUP);
+        // It is answered after the signal, and says that the signal changed nothing.
+        let committed = commands.netbpf(&["apply"]);
+        assert_eq!(committed.stdout, b"nothing to change\n");
+        assert!(commands.ports().contains("8081"));
+
+        commands.publish("8082:80");
+        assert_eq!(commands.apply()["changed"], true);
+        assert!(commands.ports().contains("8082"));
+
+        let second = commands.netbpf(&["run", commands.file.to_str().unwrap()]);
+        assert_eq!(second.status.code(), Some(1));
+
+        let purged = commands.netbpf(&["purge"]);
+        assert!(purged.status.success(), "{purged:?}");
+        assert!(child.wait().unwrap().success());
+        assert!(!Instance::new(bed.instance.name()).run_dir().exists());
+    });
+}
+
+#[test]
+fn dataplane_outlives_a_run_that_ends_and_one_that_is_killed() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        let status = || -> Value {
+            serde_json::from_slice(&commands.netbpf(&["status", "--json"]).stdout).unwrap()
+        };
+        let mut child = commands.run();
+        signal(&child, Signal::SIGTERM);
+        assert!(child.wait().unwrap().success());
+        assert_eq!(status()["state"], "active");
+
+        let mut child = commands.run();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(status()["state"], "active");
+        commands.publish("8081:80");
+        assert_eq!(commands.apply()["changed"], true);
+        assert_eq!(status()["state"], "active");
+    });
+}
+
+#[test]
+fn document_that_can_not_be_read_is_the_command_lines_fault() {
+    let error = run::read(&PathBuf::from("/nowhere/netbpf.toml")).unwrap_err();
+    assert_eq!(netbpf::error::exit_code(&error), 2);
+}
