@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use netbpf_tests::{
     matrix::{self, Bench, Listing, OWN_SERVICE, Tried},
@@ -20,7 +20,10 @@ use netbpf_tests::{
     sockets::{self, Log},
     topology::{Topology, with_private_namespaces},
 };
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::{
+    sys::signal::{SigSet, Signal, kill},
+    unistd::Pid,
+};
 
 /// Builds netbpf's lab in network namespaces, tries every path in it, and removes it.
 #[derive(Debug, Parser)]
@@ -207,27 +210,31 @@ fn explain(topology: &Topology, listing: &Listing, netbpf: &Path, config: &Path)
     );
 }
 
-/// Ends the servers of a kept lab, purges its instance and deletes its namespaces.
+/// Removes a lab that was kept.
 fn remove(id: &str, arguments: &Arguments) -> Result<()> {
     let netbpf = command_under_test(arguments)?;
-    let host = Netns::existing(format!("/run/netns/{id}-host"));
-    if !host.exists() {
-        bail!("there is no lab {id}");
-    }
-    let names = lab_namespaces(id)?;
-    for name in &names {
-        let pids = Command::new("ip").args(["netns", "pids", name]).output()?;
+    ensure!(!lab_namespaces(id)?.is_empty(), "there is no lab {id}");
+    clear(id, &netbpf)?;
+    println!("removed the lab {id}");
+    Ok(())
+}
+
+/// Ends the servers of a lab, purges its instance and deletes its namespaces.
+fn clear(id: &str, netbpf: &Path) -> Result<()> {
+    for name in lab_namespaces(id)? {
+        let pids = Command::new("ip").args(["netns", "pids", &name]).output()?;
         for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
-            let pid = nix::unistd::Pid::from_raw(pid.parse()?);
+            let pid = Pid::from_raw(pid.parse()?);
             // A process that has ended by itself is gone all the same.
             let _ = kill(pid, Signal::SIGTERM);
         }
     }
-    Instance::new(id, &host).with_binary(&netbpf).purge();
+    let host = Netns::existing(format!("/run/netns/{id}-host"));
+    let purged = Instance::new(id, &host).with_binary(netbpf).run(&["purge"]);
     for name in lab_namespaces(id)? {
         Command::new("ip").args(["netns", "del", &name]).status()?;
     }
-    println!("removed the lab {id}");
+    ensure!(purged.code == Some(0), "purge failed: {}", purged.stderr);
     Ok(())
 }
 
