@@ -72,11 +72,11 @@ pub struct Timeouts {
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// TCP: the originator sent SYN.
+    /// TCP: the originator sent SYN, or was adopted in mid-stream; nobody answered yet.
     SynSent = 1,
     /// TCP: the other side answered SYN-ACK.
     SynRecv = 2,
-    /// TCP: the handshake is complete, or the flow was adopted in mid-stream.
+    /// TCP: the handshake is complete, or an adopted flow was answered.
     Established = 3,
     /// TCP: the originator sent FIN first.
     FinWait = 4,
@@ -211,6 +211,8 @@ pub const fn next_tcp(state: State, flags: u8, direction: Direction) -> State {
     let from_originator = matches!(direction, Direction::Original);
     match state {
         State::SynSent if !from_originator && flags & (SYN | ACK) == SYN | ACK => State::SynRecv,
+        // Adopted in mid-stream, and answered.
+        State::SynSent if !from_originator && flags & (SYN | ACK) == ACK => State::Established,
         State::SynRecv if from_originator && flags & (SYN | ACK) == ACK => {
             if flags & FIN != 0 {
                 State::FinWait

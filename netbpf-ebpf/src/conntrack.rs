@@ -98,7 +98,9 @@ pub fn change<F: Tables>(next: u32) -> u32 {
     let config = maps::config();
     let state = State::from_u8(half.state);
     let is_syn = key.proto == proto::TCP && is_initial_syn(packet.tcp_flags);
-    if has_expired(half, key, kernel::now(), config) || (is_syn && state.can_be_recycled()) {
+    let is_over = has_expired(half, key, kernel::now(), config)
+        || (is_syn && (state.can_be_recycled() || F::half(&half.partner()).is_none()));
+    if is_over {
         end(half, key);
         return change::NEW;
     }
@@ -108,6 +110,10 @@ pub fn change<F: Tables>(next: u32) -> u32 {
             return change::ENDED;
         }
         half.set_generation(config.generation);
+        // Which interfaces are hooked may have changed as well.
+        if half.way == way::OUTSIDE {
+            half.set_out_ifindex(0);
+        }
     }
     set_state(half, key, State::from_u8(next as u8))
 }
@@ -220,12 +226,19 @@ pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     let is_promoted = half.is_promoted();
     let direction = half.direction();
     let held = held_port(&half, key);
-    let had_partner = F::remove_half(&half.partner());
-    let had_own = F::remove_half(key);
-    // Whoever takes the original half away gives the place back, and nobody else.
+    let partner = half.partner();
+    // The reply half goes first: as long as the original half is there, nobody commits this flow
+    // anew and shares a half that is about to go. Whoever takes the original half away gives the
+    // place back, and nobody else.
     let had_original = match direction {
-        Direction::Original => had_own,
-        Direction::Reply => had_partner,
+        Direction::Original => {
+            F::remove_half(&partner);
+            F::remove_half(key)
+        }
+        Direction::Reply => {
+            F::remove_half(key);
+            F::remove_half(&partner)
+        }
     };
     if !had_original {
         return;

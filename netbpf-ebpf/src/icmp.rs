@@ -8,7 +8,7 @@ use netbpf_common::{
     checksum,
     conntrack::{entry_flags, way},
     family::{Family, V4, V6},
-    packet::Packet,
+    packet::{Fragment, Packet},
     tuple::{Tuple, proto},
     verdict::{DropReason, Hook, Verdict},
     wire::Be16,
@@ -52,7 +52,7 @@ pub trait Errors: Wire {
 /// Whether a packet is an ICMP error.
 #[inline(always)]
 pub fn is_error<F: Errors>(packet: &Packet<F>) -> bool {
-    packet.tuple.is_icmp() && F::is_error(packet.icmp_type)
+    packet.tuple.is_icmp() && packet.fragment != Fragment::Later && F::is_error(packet.icmp_type)
 }
 
 /// An ICMP error from where packets have `in_ifindex`; the action. What is about no known flow gets

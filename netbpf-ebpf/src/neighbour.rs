@@ -6,7 +6,7 @@
 use netbpf_common::{
     endpoint::{Endpoint, Interface, MacKey},
     family::{Family, V6},
-    packet::Packet,
+    packet::{Fragment, Packet},
     tuple::proto,
     verdict::{DropReason, Verdict},
     wire::{Ipv4, Ipv6, Mac},
@@ -24,6 +24,9 @@ mod icmpv6 {
     pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     pub const REDIRECT: u8 = 137;
 }
+
+/// ICMP's redirect (RFC 792).
+const ICMP_REDIRECT: u8 = 5;
 
 /// Ports from which only DHCP servers send (RFC 2131, RFC 8415).
 const DHCP_SERVER: u16 = 67;
@@ -76,7 +79,11 @@ impl OnLink for netbpf_common::family::V4 {
 
     #[inline(always)]
     fn is_on_link(packet: &Packet<Self>) -> bool {
-        packet.tuple.proto == proto::UDP && packet.tuple.src_port.get() == DHCP_SERVER
+        let tuple = &packet.tuple;
+        (tuple.proto == proto::UDP && tuple.src_port.get() == DHCP_SERVER)
+            || (tuple.is_icmp()
+                && packet.fragment != Fragment::Later
+                && packet.icmp_type == ICMP_REDIRECT)
     }
 }
 

@@ -281,6 +281,11 @@ fn walk_extensions(skb: Skb, network: &mut Network<V6>) -> Result<(), DropReason
         }
         let header = skb.eight_bytes(network.l4).ok_or(DropReason::Malformed)?;
         let [next, units] = header[0].to_ne_bytes();
+        // Deprecated, for it lets a sender choose the way (RFC 5095).
+        let [routing_type, segments_left] = header[1].to_ne_bytes();
+        if network.proto == extension::ROUTING && routing_type == 0 && segments_left != 0 {
+            return Err(DropReason::Malformed);
+        }
         let len = if network.proto == extension::FRAGMENT {
             let place = u16::from_be(header[1]);
             network.fragment = match (place & 0xfff8, place & 1) {

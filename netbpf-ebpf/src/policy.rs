@@ -19,9 +19,15 @@ pub fn owns_source<F: Family>(interface: &Interface, src: &F::Addr, dst: &F::Add
     if *src == own {
         return !F::is_unspecified(&own);
     }
-    let stays_on_link = F::is_multicast(dst) || F::is_link_local(dst);
     (F::is_unspecified(src) && F::is_multicast(dst))
-        || (F::ADDR_BITS == 128 && F::is_link_local(src) && stays_on_link)
+        || (stays_on_link::<F>(src) && (F::is_multicast(dst) || stays_on_link::<F>(dst)))
+}
+
+/// Whether an address means something on its own link alone. IPv4's link-local addresses do not:
+/// clouds serve their metadata from one, and hosts route to it.
+#[inline(always)]
+pub fn stays_on_link<F: Family>(addr: &F::Addr) -> bool {
+    F::ADDR_BITS == 128 && F::is_link_local(addr)
 }
 
 /// The host, as the holder of one of its addresses.

@@ -12,7 +12,7 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{
         bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type,
-        bpf_skb_pull_data,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
 use netbpf_common::{
@@ -158,9 +158,18 @@ impl Skb {
         unsafe { (*self.0).gso_size }
     }
 
-    /// Whether the device took a VLAN tag off.
+    /// Whether the device took a tag off that names a VLAN. Id 0 names none: such a tag has a
+    /// priority alone (IEEE 802.1Q, 9.6).
     #[inline(always)]
     pub fn has_vlan(self) -> bool {
+        const VLAN_ID: u32 = 0x0fff;
+        // SAFETY: see `len`.
+        unsafe { (*self.0).vlan_present != 0 && (*self.0).vlan_tci & VLAN_ID != 0 }
+    }
+
+    /// Whether the packet has any VLAN tag beside its bytes.
+    #[inline(always)]
+    pub fn is_tagged(self) -> bool {
         // SAFETY: see `len`.
         unsafe { (*self.0).vlan_present != 0 }
     }
@@ -384,13 +393,25 @@ impl Skb {
     /// As [`Self::set_ipv6`], for the header at `offset`.
     #[inline(always)]
     pub fn set_ipv6_at(self, offset: usize, src: Ipv6, dst: Ipv6, hops: u8) -> bool {
-        let hop_limit = offset + 7;
-        let Some(limit) = self.read::<u8>(hop_limit) else {
-            return false;
-        };
-        self.write(hop_limit, limit.wrapping_sub(hops))
+        (hops == 0 || self.lower_hop_limit(offset + 7, hops))
             && self.write(offset + 8, src.0)
             && self.write(offset + 24, dst.0)
+    }
+
+    /// Takes `hops` from the hop limit at `offset`. No checksum in the packet covers it, but the one
+    /// that a device may have made over the whole packet does.
+    #[inline(always)]
+    fn lower_hop_limit(self, offset: usize, hops: u8) -> bool {
+        const BPF_F_RECOMPUTE_CSUM: u64 = 1;
+        let Some(limit) = self.read::<u8>(offset) else {
+            return false;
+        };
+        let mut lowered = limit.wrapping_sub(hops);
+        let from: *mut u8 = &mut lowered;
+        // SAFETY: the helper checks the offset; `from` is one byte long.
+        unsafe {
+            bpf_skb_store_bytes(self.0, offset as u32, from.cast(), 1, BPF_F_RECOMPUTE_CSUM) == 0
+        }
     }
 
     /// Translates the transport header at `l4` of a packet that an ICMP error carries, its checksum

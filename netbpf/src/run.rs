@@ -94,6 +94,7 @@ pub fn apply(
     document: Option<&Source>,
     mode: Mode,
 ) -> Result<Report> {
+    instance.check_namespace(host.netns().id())?;
     let Some(mut stream) = connect(instance)? else {
         return reconcile::apply(
             host,
@@ -126,6 +127,7 @@ pub fn apply(
 ///
 /// As [`reconcile::purge`].
 pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
+    instance.check_namespace(host.netns().id())?;
     end(instance)?;
     reconcile::purge(host, instance)
 }

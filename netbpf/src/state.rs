@@ -197,6 +197,28 @@ impl Instance {
         read_json(&self.journal_path())
     }
 
+    /// Checks that the instance, if there is one, belongs to the namespace `here`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ElsewhereBound`].
+    pub fn check_namespace(&self, here: NetnsId) -> Result<()> {
+        let Some(inventory) = self.inventory()? else {
+            return Ok(());
+        };
+        let is_bound = inventory.boot == boot_id()?
+            && inventory.host != here
+            && netns::is_alive(inventory.host)?;
+        if is_bound {
+            return Err(Error::ElsewhereBound {
+                instance: self.name.clone(),
+                owner: inventory.host,
+                here,
+            });
+        }
+        Ok(())
+    }
+
     /// Takes the lock that every writer holds, waiting for [`LOCK_PATIENCE`] and saying so.
     pub fn lock(&self) -> Result<Lock> {
         self.lock_within(LOCK_PATIENCE)
@@ -545,13 +567,7 @@ impl Journal {
                 },
             });
         }
-        if netns::is_alive(found.host)? {
-            return Err(Error::ElsewhereBound {
-                instance: instance.name.clone(),
-                owner: found.host,
-                here: host,
-            });
-        }
+        instance.check_namespace(host)?;
         let mut changes = found.changes;
         changes.retain(|change| !change.is_in_the_host_netns());
         Ok(Self {

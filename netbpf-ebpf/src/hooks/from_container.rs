@@ -32,6 +32,10 @@ const ARP: u16 = 0x0806;
 /// The hook.
 #[inline(always)]
 pub fn from_container(skb: Skb) -> i32 {
+    // A tag would go along with the packet, out into a VLAN of the container's choice.
+    if skb.is_tagged() {
+        return refuse(Hook::FromContainer, skb, DropReason::UnsupportedEtherType);
+    }
     skb.pull_headers();
     let Some(ethernet) = skb.ethernet() else {
         return refuse(Hook::FromContainer, skb, DropReason::Malformed);
@@ -75,6 +79,10 @@ pub fn ip<F: Stages>(skb: Skb) -> i32 {
     let Some(ethernet) = skb.ethernet() else {
         return refuse(Hook::FromContainer, skb, DropReason::Malformed);
     };
+    // Neither is ever a flow, and both have a tuple that an echo with the identifier 0 has.
+    if F::is_on_link(packet) || icmp::is_error(packet) {
+        return UNKNOWN;
+    }
     let Some(half) = conntrack::find_from(&packet.tuple, skb.ifindex(), ethernet.src) else {
         return UNKNOWN;
     };
@@ -162,7 +170,7 @@ fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict
     if sender.ethernet.dst.is_group() {
         return flooded::<F>(dst, sender);
     }
-    if F::is_link_local(src) || F::is_link_local(dst) {
+    if policy::stays_on_link::<F>(src) || policy::stays_on_link::<F>(dst) {
         return link_local(sender);
     }
     if icmp::is_error(packet) {
@@ -422,14 +430,15 @@ fn to_outside<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdi
 
 const NO_SOURCE_ADDRESS: Verdict = Verdict::drop(DropReason::NoSourceAddress);
 
-/// The first state of a flow that nothing translates: TCP may be adopted in mid-stream.
+/// The first state of a flow that nothing translates: TCP may be adopted in mid-stream. Nobody has
+/// answered yet, so that it begins half open: else one sender could fill the table.
 #[inline(always)]
 fn first<F: Family>(packet: &Packet<F>) -> Option<State> {
     let state = first_state(packet.tuple.proto, packet.tcp_flags);
     if state.is_some() || packet.tuple.proto != proto::TCP {
         return state;
     }
-    (packet.tcp_flags & (tcp_flags::RST | tcp_flags::SYN) == 0).then_some(State::Established)
+    (packet.tcp_flags & (tcp_flags::RST | tcp_flags::SYN) == 0).then_some(State::SynSent)
 }
 
 /// A container as the receiver of a flow.

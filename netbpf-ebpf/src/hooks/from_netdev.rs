@@ -32,9 +32,6 @@ pub fn from_netdev(skb: Skb) -> i32 {
     let Some(ethernet) = skb.ethernet() else {
         return finish(Hook::FromNetdev, skb, Verdict::PASS);
     };
-    if ethernet.dst.is_group() {
-        return finish(Hook::FromNetdev, skb, Verdict::PASS);
-    }
     match ethernet.ether_type {
         V4::ETHER_TYPE => stages::<V4>(skb),
         V6::ETHER_TYPE => stages::<V6>(skb),
@@ -60,6 +57,10 @@ pub fn ip<F: Stages>(skb: Skb) -> i32 {
         Ok(packet) => packet,
         Err(reason) => return not_understood::<F>(skb, reason),
     };
+    // Neither is ever a flow; an error has the tuple of an echo with the identifier 0.
+    if icmp::is_error(packet) || is_to_everybody(skb) {
+        return UNKNOWN;
+    }
     let Some(half) = conntrack::find(&packet.tuple, origin::OUTSIDE) else {
         return UNKNOWN;
     };
@@ -98,9 +99,16 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
     let Some(packet) = F::packet() else {
         return refuse(Hook::FromNetdev, skb, DropReason::Malformed);
     };
+    // What is said to everybody is the host's, DHCP and neighbour discovery among it.
+    if F::is_multicast(&packet.tuple.dst_addr) {
+        return finish(Hook::FromNetdev, skb, Verdict::PASS);
+    }
     let address = F::host_address(&packet.tuple.dst_addr);
     if is_martian::<F>(&packet.tuple.src_addr) {
         return refuse(Hook::FromNetdev, skb, DropReason::MartianSource);
+    }
+    if is_to_everybody(skb) {
+        return finish(Hook::FromNetdev, skb, unpublished(packet, address));
     }
     if icmp::is_error(packet) {
         return finish(Hook::FromNetdev, skb, Verdict::RELATED);
@@ -112,6 +120,13 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
         Ok(()) => finish(Hook::FromNetdev, skb, Verdict::commit(nat::commit::MAPPED)),
         Err(reason) => refuse(Hook::FromNetdev, skb, reason),
     }
+}
+
+/// Whether the frame goes to everybody on the link.
+#[inline(always)]
+fn is_to_everybody(skb: Skb) -> bool {
+    skb.ethernet()
+        .is_some_and(|ethernet| ethernet.dst.is_group())
 }
 
 /// An ICMP error; the action. What is about no known flow is about the host's own.

@@ -82,7 +82,7 @@ fn draft<F: Stages>(skb: Skb) -> Option<()> {
     let packet = F::packet()?;
     let tuple = &packet.tuple;
     let (src, dst) = (&tuple.src_addr, &tuple.dst_addr);
-    if F::is_multicast(dst) || F::is_link_local(src) || F::is_link_local(dst) {
+    if F::is_multicast(dst) || policy::stays_on_link::<F>(src) || policy::stays_on_link::<F>(dst) {
         return None;
     }
     let state = first(packet)?;
@@ -109,7 +109,7 @@ fn first<F: Family>(packet: &Packet<F>) -> Option<State> {
         return None;
     }
     if tuple.proto == proto::TCP && packet.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) == 0 {
-        return Some(State::Established);
+        return Some(State::SynSent);
     }
     first_state(tuple.proto, packet.tcp_flags)
 }

@@ -19,7 +19,7 @@ use crate::{
     hooks::{NEXT, Stages, UNKNOWN, finish, refuse, walk},
     maps::{self, Half},
     nat::commit,
-    parse, rewrite,
+    parse, policy, rewrite,
     skb::Skb,
     subprograms::Subprograms,
 };
@@ -68,7 +68,10 @@ pub fn host<F: Stages>(skb: Skb) -> i32 {
     };
     let tuple = &packet.tuple;
     let has_ports = tuple.proto == proto::TCP || tuple.proto == proto::UDP;
-    if !has_ports || !maps::is_held(tuple.proto, tuple.src_port.get()) {
+    if !has_ports {
+        return without_ports(skb, packet);
+    }
+    if !maps::is_held(tuple.proto, tuple.src_port.get()) {
         return finish(Hook::ToNetdev, skb, Verdict::PASS);
     }
     if let Some(half) = conntrack::find(tuple, origin::HOST)
@@ -80,6 +83,29 @@ pub fn host<F: Stages>(skb: Skb) -> i32 {
         Some(half) if half.in_ifindex == origin::OUTSIDE && half.way == way::CONTAINER => UNKNOWN,
         _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
     }
+}
+
+/// A packet of the host's own of a protocol without ports, ESP or GRE say: there is nothing to
+/// choose, so that the host's flow is tracked, and is the one that stays.
+#[inline(always)]
+fn without_ports<F: Stages>(skb: Skb, packet: &Packet<F>) -> i32 {
+    let tuple = &packet.tuple;
+    let dst = &tuple.dst_addr;
+    if tuple.is_icmp() || F::is_multicast(dst) || policy::stays_on_link::<F>(dst) {
+        return finish(Hook::ToNetdev, skb, Verdict::PASS);
+    }
+    if let Some(half) = conntrack::find(tuple, origin::HOST)
+        && half.way == way::OUTSIDE
+    {
+        return known(skb, packet, half);
+    }
+    let reply = tuple.reversed();
+    if let Some(half) = F::half(&reply)
+        && half.way == way::CONTAINER
+    {
+        conntrack::end(half, &reply);
+    }
+    UNKNOWN
 }
 
 /// A packet of a flow of the host's own that has another port outside.
@@ -100,21 +126,24 @@ fn known<F: Stages>(skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
 #[inline(always)]
 pub fn host_unknown<F: Stages>() -> i32 {
     match draft::<F>() {
-        Some(()) => UNKNOWN + commit::WITH_SOURCE as i32,
+        Some(how) => UNKNOWN + how as i32,
         None => NEXT,
     }
 }
 
-/// Drafts a flow of the host's own; `None`: the packet can't begin one.
+/// Drafts a flow of the host's own, and says how to commit it; `None`: the packet can't begin one.
 #[inline(always)]
-fn draft<F: Stages>() -> Option<()> {
+fn draft<F: Stages>() -> Option<u32> {
     let packet = F::packet()?;
     let state = first_state(packet.tuple.proto, packet.tcp_flags)?;
     let draft = F::draft()?;
     draft.begin(&packet.tuple, state, End::HOST, End::OUTSIDE);
+    if packet.tuple.proto != proto::TCP && packet.tuple.proto != proto::UDP {
+        return Some(commit::AS_IS);
+    }
     // The port that it has is taken: the search begins with any other one.
     draft.translated.src_port = Be16(!packet.tuple.src_port.0);
-    Some(())
+    Some(commit::WITH_SOURCE)
 }
 
 /// Forwarded by the stack from one of our bridges.
