@@ -123,7 +123,8 @@ pub fn source<F: KernelFamily>(
         return Err(Verdict::drop(DropReason::WayOutNotHooked));
     }
     let source = F::fib_source(&params);
-    if F::is_unspecified(&source) {
+    // Where no interface has an address for the way, the kernel offers a link-local one (IPv6).
+    if F::is_unspecified(&source) || (F::ADDR_BITS == 128 && F::is_link_local(&source)) {
         return Err(Verdict::drop(DropReason::NoSourceAddress));
     }
     Ok(source)

@@ -614,7 +614,7 @@ mod tests {
                     Frame::tcp(src, dst, Flags::SynAck),
                     Frame::udp(src, dst),
                     Frame::echo(src.ip(), dst.ip(), EchoKind::Request, 7),
-                    Frame::icmp(src.ip(), dst.ip(), 3, [1, 2, 3, 4], b"odd"),
+                    Frame::icmp(src.ip(), dst.ip(), 200, [1, 2, 3, 4], b"odd"),
                 ]
             })
             .collect()

@@ -306,3 +306,19 @@ fn what_is_too_big_or_out_of_hops_is_told_to_its_sender() {
         }
     });
 }
+
+#[test]
+fn a_link_local_address_is_no_source_for_the_outside() {
+    on_bed(|bed| {
+        let netns = bed.netns();
+        for device in ["up0", "stray", "br1", "br2", "br3", "br4"] {
+            netns.ip(&format!("-6 addr flush dev {device} scope global"));
+        }
+        netns.ip("-6 addr replace fe80::1/64 dev up0 nodad");
+        netns.ip(&format!("-6 route replace {} dev up0", Family::V6.far()));
+        let ask = Frame::udp(WEB.at(Family::V6, 40000), far(Family::V6, 53));
+        bed.run(Hook::FromContainer, Place::Veth(WEB), &WEB.routes(ask))
+            .drops(DropReason::NoSourceAddress);
+        assert_eq!(bed.halves(), 0);
+    });
+}
