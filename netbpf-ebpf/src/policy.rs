@@ -15,11 +15,10 @@ use crate::maps::{self, Half, Tables};
 /// before and beside that.
 #[inline(always)]
 pub fn owns_source<F: Family>(interface: &Interface, src: &F::Addr, dst: &F::Addr) -> bool {
-    let own = F::interface_address(interface);
-    if *src == own {
-        return !F::is_unspecified(&own);
+    if F::is_unspecified(src) {
+        return F::is_multicast(dst);
     }
-    (F::is_unspecified(src) && F::is_multicast(dst))
+    *src == F::interface_address(interface)
         || (stays_on_link::<F>(src) && (F::is_multicast(dst) || stays_on_link::<F>(dst)))
 }
 
