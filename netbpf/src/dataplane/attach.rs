@@ -14,6 +14,7 @@ use aya::programs::{
     tc::TcAttachOptions,
 };
 use netbpf_common::{endpoint::role, verdict::Hook};
+use nix::errno::Errno;
 
 use super::Error;
 use crate::host::bpffs::PinDirs;
@@ -208,7 +209,8 @@ pub fn detach(pins: &PinDirs, hook: PinnedHook) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// A failed system call. A link whose interface is gone can't be changed and is ended instead.
+/// A failed system call; the links before it have the new program then. A link whose interface is
+/// gone can't be changed and is ended instead.
 pub(super) fn replace(
     pins: &PinDirs,
     hook: Hook,
@@ -230,15 +232,41 @@ pub(super) fn replace(
         match replaced {
             // Only the file descriptor closes here: the pin keeps the link.
             Ok(link) => drop(link),
-            Err(_) => detach(pins, pin)?,
+            Err(source) if is_of_gone_interface(&source) => detach(pins, pin)?,
+            Err(source) => return Err(error(cause(&source))),
         }
     }
     Ok(())
 }
 
+/// Whether the kernel refused because the link has lost its interface: `ENOLINK`.
+fn is_of_gone_interface(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error() == Some(Errno::ENOLINK as i32);
+        }
+        next = error.source();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_gone_interface_ends_a_link() {
+        let refusal = |errno: Errno| {
+            aya::programs::ProgramError::SyscallError(aya::sys::SyscallError {
+                call: "bpf_link_update",
+                io_error: io::Error::from(errno),
+            })
+        };
+        assert!(is_of_gone_interface(&refusal(Errno::ENOLINK)));
+        assert!(!is_of_gone_interface(&refusal(Errno::ENOMEM)));
+        assert!(!is_of_gone_interface(&refusal(Errno::EINVAL)));
+    }
 
     #[test]
     fn link_names_say_hook_and_ifindex() {
