@@ -51,6 +51,11 @@ pub fn bridge_mac(instance: &str, network: &str) -> [u8; 6] {
     local_mac(stable_hash(&["bridge", instance, network]))
 }
 
+/// The MAC that an adopted bridge gets when it has none. It never marks a bridge as ours.
+pub fn adopted_bridge_mac(instance: &str, network: &str) -> [u8; 6] {
+    local_mac(stable_hash(&["adopted", instance, network]))
+}
+
 /// The fixed MAC of the host side of a container's veth: how it is known again.
 pub fn veth_mac(instance: &str, container: &str, network: &str) -> [u8; 6] {
     local_mac(stable_hash(&["veth", instance, container, network]))

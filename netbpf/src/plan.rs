@@ -48,7 +48,7 @@ pub struct Facts {
     pub links: Vec<Link>,
     /// Every address that is not this instance's.
     pub addresses: Vec<Address>,
-    /// The bridges that this instance adopted, with their MACs.
+    /// The bridges that this instance adopted, with the MACs that they had; all zero for none.
     pub adopted: BTreeMap<String, Mac>,
     /// `net.ipv4.ip_local_reserved_ports`: first and last port of each range.
     pub reserved_ports: Vec<(u16, u16)>,
@@ -206,11 +206,12 @@ fn bridge(instance: &str, model: &Model, network: &model::Network, facts: &Facts
         network: network.name.clone(),
         name: network.bridge.clone(),
         alias: format!("{}network:{}", alias_prefix(instance), network.name),
-        mac: facts
-            .adopted
-            .get(&network.bridge)
-            .copied()
-            .unwrap_or_else(|| naming::bridge_mac(instance, &network.name)),
+        mac: match facts.adopted.get(&network.bridge) {
+            // A bridge whose last port left has no MAC, and none can be set again.
+            Some([0, 0, 0, 0, 0, 0]) => naming::adopted_bridge_mac(instance, &network.name),
+            Some(mac) => *mac,
+            None => naming::bridge_mac(instance, &network.name),
+        },
         mtu: network.mtu.into(),
         addresses: gateways.chain(vips).collect(),
     }

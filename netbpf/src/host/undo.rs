@@ -97,7 +97,8 @@ fn put_back(rtnl: &Rtnl, was: &AdoptedBridge) -> Result<()> {
     let Some(now) = rtnl.link(&was.name)? else {
         return Ok(());
     };
-    if now.mac != Some(was.mac) {
+    // None at all can't be set.
+    if now.mac != Some(was.mac) && was.mac != [0; 6] {
         rtnl.set_mac(now.index, was.mac)?;
     }
     if now.mtu != was.mtu {

@@ -233,7 +233,7 @@ fn noted_bridge(bridge: &plan::Bridge, seen: &BridgeSeen, survey: &Survey) -> No
         .filter(|address| address.index == link.index);
     Noted::AdoptedBridge(AdoptedBridge {
         name: bridge.name.clone(),
-        mac: bridge.mac,
+        mac: link.mac.unwrap_or_default(),
         mtu: link.mtu,
         up: link.up,
         addresses: own.map(|address| address.net).collect(),
@@ -316,12 +316,8 @@ fn links_of_bridge(
         BridgeSeen::Ours(link) => Some(link),
     };
     todo.noted.push(noted);
-    if let Some(link) = link
-        && (link.mtu != bridge.mtu || link.mac != Some(bridge.mac))
-    {
-        todo.steps.push(Step::SettleBridge(index));
-        let detail = format!("bridge {}: mtu {} → {}", bridge.name, link.mtu, bridge.mtu);
-        todo.change("network", &bridge.network, detail);
+    if let Some(link) = link {
+        settle(todo, index, bridge, link, survey);
     }
     for (net, preference) in &bridge.addresses {
         let has_it = |link: &Link| {
@@ -337,6 +333,25 @@ fn links_of_bridge(
         todo.noted.push(noted_address(&bridge.name, *net));
         todo.steps
             .push(Step::Address(bridge.name.clone(), *net, *preference));
+    }
+}
+
+fn settle(todo: &mut Todo, index: usize, bridge: &plan::Bridge, link: &Link, survey: &Survey) {
+    let is_newly_adopted = matches!(survey.bridges[index], BridgeSeen::Adoptable(_))
+        && !survey.facts.adopted.contains_key(&bridge.name);
+    let mut details = Vec::new();
+    if link.mac != Some(bridge.mac) && !is_newly_adopted {
+        details.push("MAC".to_owned());
+    }
+    if link.mtu != bridge.mtu {
+        details.push(format!("mtu {} → {}", link.mtu, bridge.mtu));
+    }
+    if is_newly_adopted || !details.is_empty() {
+        todo.steps.push(Step::SettleBridge(index));
+    }
+    if !details.is_empty() {
+        let detail = format!("bridge {}: {}", bridge.name, details.join(", "));
+        todo.change("network", &bridge.network, detail);
     }
 }
 
@@ -753,9 +768,8 @@ impl Doer<'_> {
         let bridge = &self.survey.links.bridges[index];
         let rtnl = self.host.rtnl();
         let link = rtnl.existing_link(&bridge.name)?;
-        if link.mac != Some(bridge.mac) {
-            rtnl.set_mac(link.index, bridge.mac)?;
-        }
+        // Also where it has this MAC: one that was never set follows the bridge's ports.
+        rtnl.set_mac(link.index, bridge.mac)?;
         if link.mtu != bridge.mtu {
             rtnl.set_mtu(link.index, bridge.mtu)?;
         }

@@ -146,7 +146,7 @@ pub fn survey(
             .with_context(|| format!("network {:?}", bridge.network))?;
         survey.bridges.push(seen);
     }
-    adopt_macs(&mut survey);
+    adopt_macs(instance, &mut survey);
     if purpose == Purpose::GoOn {
         check_subnets(model, journal, &survey)?;
     }
@@ -287,13 +287,20 @@ fn hooked(pins: &PinDirs, survey: &Survey) -> Result<Vec<Place>> {
     Ok(hooked)
 }
 
-/// A bridge of somebody else's keeps its MAC.
-fn adopt_macs(survey: &mut Survey) {
+/// A bridge of somebody else's keeps its MAC, if it has one. The plan knows those that were adopted
+/// before.
+fn adopt_macs(instance: &Instance, survey: &mut Survey) {
     for (bridge, seen) in survey.links.bridges.iter_mut().zip(&survey.bridges) {
-        if let BridgeSeen::Adoptable(link) = seen {
-            let own = survey.facts.adopted.get(&bridge.name).copied().or(link.mac);
-            bridge.mac = own.unwrap_or(bridge.mac);
+        let BridgeSeen::Adoptable(link) = seen else {
+            continue;
+        };
+        if survey.facts.adopted.contains_key(&bridge.name) {
+            continue;
         }
+        bridge.mac = link
+            .mac
+            .filter(|mac| *mac != [0; 6])
+            .unwrap_or_else(|| naming::adopted_bridge_mac(instance.name(), &bridge.network));
     }
 }
 

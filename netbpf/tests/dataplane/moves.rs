@@ -38,6 +38,27 @@ fn apply_twice(bed: &Bed, document: &str) {
 }
 
 #[test]
+fn adopted_bridge_whose_mac_was_never_set_is_settled_once() {
+    bed::with(|bed| {
+        let document = bed.document();
+        bed.ip("link add nb-front type bridge");
+        apply_twice(bed, &document);
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+
+        bed.ip("link delete nb-front");
+        bed.ip("link add nb-front type bridge");
+        bed.ip("link add port0 type veth peer name port1");
+        bed.ip("link set port0 master nb-front");
+        bed.ip("link set port0 nomaster");
+        let bridge = bed.ip("link show nb-front");
+        assert!(bridge.contains("00:00:00:00:00:00"), "{bridge}");
+        apply_twice(bed, &document);
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+        bed.ip("link show nb-front");
+    });
+}
+
+#[test]
 fn container_can_change_in_every_way() {
     bed::with(|bed| {
         let before = bed.snapshot();
