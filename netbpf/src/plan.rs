@@ -33,7 +33,7 @@ use crate::{
     error::Error,
     host::{
         Mac,
-        address::{Address, Preference, Scope},
+        address::{Address, Preference},
         link::Link,
         sysctl::{Knob, Sysctl},
     },
@@ -385,7 +385,7 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
         put_container(&mut contents, container, network.id, veth.index);
     }
     for name in &links.uplinks {
-        put_uplink(&mut contents, existing(facts, name)?, facts);
+        put_uplink(&mut contents, existing(facts, name)?);
     }
     put_host_addresses(&mut contents, model, facts);
     for container in &model.containers {
@@ -499,28 +499,14 @@ fn put_container(
 }
 
 /// An uplink masquerades with its first global address where the kernel can't be asked.
-fn put_uplink(contents: &mut Contents, link: &Link, facts: &Facts) {
-    let mut own = facts
-        .addresses
-        .iter()
-        .filter(|address| address.index == link.index && !address.deprecated)
-        .filter(|address| address.scope == Scope::Global)
-        .map(Address::addr);
-    let v4 = own.clone().find_map(|addr| match addr {
-        IpAddr::V4(addr) => Some(addr.into()),
-        IpAddr::V6(_) => None,
-    });
-    let v6 = own.find_map(|addr| match addr {
-        IpAddr::V6(addr) => Some(addr.into()),
-        IpAddr::V4(_) => None,
-    });
+/// Its addresses are the kernel's to choose from, for each packet: no program reads them here, and
+/// one that comes or goes is no change.
+fn put_uplink(contents: &mut Contents, link: &Link) {
     contents.interfaces.insert(
         link.index,
         Interface {
             role: role::UPLINK,
             mac: wire::Mac::from_wire(link.mac.unwrap_or_default()),
-            address_v4: v4.unwrap_or(Ipv4::UNSPECIFIED),
-            address_v6: v6.unwrap_or(Ipv6::UNSPECIFIED),
             ..Interface::default()
         },
     );

@@ -2,8 +2,9 @@
 //!
 //! [`todo()`] only compares what was seen with what is wanted. [`Doer`] acts, one step after the
 //! other, each of which can be done again. The order never leaves the host more open than the old
-//! and the new state together: what comes is known to the programs and hooked before it is up,
-//! then ports lead there, then keys go, then policy is asked again, then links go.
+//! and the new state together: an uplink is hooked before packets are sent out by it, what comes is
+//! known to the programs and hooked before it is up, then ports lead there, then keys go, then
+//! policy is asked again, then hooks and links go.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -133,12 +134,13 @@ pub fn todo(
     for (index, container) in survey.links.containers.iter().enumerate() {
         links_of_container(&mut todo, index, container, &survey.containers[index]);
     }
+    // The programs send packets out by any interface that the maps call an uplink.
+    uplinks(&mut todo, survey);
     let expected = survey.expected_contents(model)?;
     let writes = expected != survey.contents;
     if writes {
         todo.steps.push(Step::WritePlaces);
     }
-    uplinks(&mut todo, survey);
     for (bridge, seen) in survey.links.bridges.iter().zip(&survey.bridges) {
         bring_up_bridge(&mut todo, bridge, seen, survey);
     }
@@ -161,13 +163,13 @@ pub fn todo(
     let (uplink_hooks, other_hooks): (Vec<_>, Vec<_>) = leftover
         .into_iter()
         .partition(|pin| matches!(pin.hook, Hook::FromNetdev | Hook::ToNetdev));
-    todo.steps
-        .extend(uplink_hooks.iter().copied().map(Step::Detach));
     if writes {
         todo.steps.push(Step::DeleteKeys);
         super::words::maps(&mut todo.changes, &survey.contents, &expected, model, load);
     }
     config(&mut todo, model, survey, load, writes);
+    todo.steps
+        .extend(uplink_hooks.iter().copied().map(Step::Detach));
     removals(&mut todo, journal, &wanted);
     for pin in uplink_hooks {
         detached(&mut todo, pin, survey);

@@ -58,6 +58,41 @@ fn adopted_bridge_whose_mac_was_never_set_is_settled_once() {
     });
 }
 
+/// The steps of a change, each known by the failure before it. None of them is done in the end.
+fn steps(bed: &Bed, document: &str) -> Vec<String> {
+    let mut steps = Vec::new();
+    loop {
+        let fault = Fault::Fail(u32::try_from(steps.len()).unwrap());
+        let error = bed.try_apply(document, Mode::Apply, fault).unwrap_err();
+        let step = format!("{:#}", error.root_cause());
+        if step == "stopped before commit" {
+            return steps;
+        }
+        steps.push(step);
+    }
+}
+
+#[test]
+fn packets_are_sent_only_by_uplinks_that_are_hooked() {
+    bed::with(|bed| {
+        let with_it = bed.document();
+        let without = with_it.replace("uplinks = [\"up0\"]", "uplinks = []");
+        let place = |steps: &[String], step: &str| {
+            let place = steps.iter().position(|it| it.contains(step));
+            place.unwrap_or_else(|| panic!("no {step} in {steps:#?}"))
+        };
+        bed.apply(&without);
+        let coming = steps(bed, &with_it);
+        assert!(place(&coming, "ToNetdev") < place(&coming, "WritePlaces"));
+        assert!(place(&coming, "FromNetdev") < place(&coming, "WritePlaces"));
+
+        bed.apply(&with_it);
+        let leaving = steps(bed, &without);
+        assert!(place(&leaving, "DeleteKeys") < place(&leaving, "Detach"));
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+    });
+}
+
 #[test]
 fn container_can_change_in_every_way() {
     bed::with(|bed| {
