@@ -20,7 +20,7 @@ const REFUSED_SUBNETS: [(&str, &str); 8] = [
     ("169.254.0.0/16", "the link-local range"),
     ("224.0.0.0/4", "the multicast range"),
     ("240.0.0.0/4", "the reserved range"),
-    ("::/95", "the unspecified, loopback and IPv4-mapped range"),
+    ("::/80", "the unspecified, loopback and IPv4-mapped range"),
     ("fe80::/10", "the link-local range"),
     ("ff00::/8", "the multicast range"),
 ];
@@ -155,7 +155,10 @@ fn parse_duration(mut text: &str) -> Option<Duration> {
 
 /// A port; `what` names it.
 pub(super) fn port(what: &str, text: &str) -> Result<u16, String> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if text.is_empty() {
+        return Err(format!("{what} is missing"));
+    }
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let port = if is_number {
         text.parse().unwrap_or(0)
     } else {

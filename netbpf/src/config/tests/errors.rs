@@ -121,10 +121,11 @@ const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[[network]]\nname = \"a\"\nsubnets = [\"0.0.0.0/0\", \"::/64\"]",
+        "[[network]]\nname = \"a\"\nsubnets = [\"0.0.0.0/0\", \"::/64\", \"::ffff:0:0/96\"]",
         &[
             "t.toml:3: network \"a\": subnet \"0.0.0.0/0\" overlaps 0.0.0.0/8, \"this network\"",
-            "t.toml:3: network \"a\": subnet \"::/64\" overlaps ::/95, the unspecified, loopback and IPv4-mapped range",
+            "t.toml:3: network \"a\": subnet \"::/64\" overlaps ::/80, the unspecified, loopback and IPv4-mapped range",
+            "t.toml:3: network \"a\": subnet \"::ffff:0:0/96\" overlaps ::/80, the unspecified, loopback and IPv4-mapped range",
         ],
     ),
     (
