@@ -25,7 +25,11 @@ use crate::{
     config,
     dataplane::{self, Error as DataplaneError},
     error::Error,
-    host::{Host, bpffs::PinDirs, kernel, undo},
+    host::{
+        Host,
+        bpffs::{self, PinDirs},
+        kernel, undo,
+    },
     model::Model,
     state::{Instance, Journal, Lock, Pending},
 };
@@ -104,6 +108,7 @@ pub fn apply(
         config::load(&document.path, &document.text).map_err(Error::from)?;
     }
     kernel::require()?;
+    bpffs::require_lasting()?;
     let lock = instance.lock()?;
     let result = Applying::begin(host, instance, &lock)
         .and_then(|mut applying| applying.run(document, options));

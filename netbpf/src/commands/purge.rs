@@ -3,10 +3,17 @@
 use anyhow::Result;
 
 use super::apply;
-use crate::{cli::Cli, display, host::Host, run, state::Instance};
+use crate::{
+    cli::Cli,
+    display,
+    host::{Host, kernel},
+    run,
+    state::Instance,
+};
 
 /// `purge`.
 pub(super) fn purge(cli: &Cli, instance: &Instance) -> Result<()> {
+    kernel::require_privileges()?;
     let host = Host::enter(cli.netns.as_deref())?;
     let report = run::purge(&host, instance)?;
     if !report.changed {

@@ -71,16 +71,22 @@ impl PinDirs {
     }
 }
 
+/// Refuses a `/sys` that would take the pins with it: inside `ip netns exec`, without a bpffs.
+pub fn require_lasting() -> Result<()> {
+    if !is_mounted()? && is_sys_private()? {
+        return Err(Error::PrivateSys);
+    }
+    Ok(())
+}
+
 /// Mounts a bpffs at [`MOUNT_POINT`] when there is none.
 ///
 /// Inside `ip netns exec`, where `/sys` would take the pins with it, this is an error that names
 /// `--netns`.
 pub fn ensure_mounted() -> Result<Done> {
+    require_lasting()?;
     if is_mounted()? {
         return Ok(Done::Already);
-    }
-    if is_sys_private()? {
-        return Err(Error::PrivateSys);
     }
     mount(
         Some("bpf"),

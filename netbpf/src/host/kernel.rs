@@ -77,6 +77,14 @@ pub fn require() -> Result<Kernel> {
     )))
 }
 
+/// Finds out whether we may act here, whatever the kernel is. The error names all that is missing.
+pub fn require_privileges() -> Result<()> {
+    match missing_privileges()? {
+        None => Ok(()),
+        Some(missing) => Err(Error::Unsupported(format!("netbpf needs {missing}"))),
+    }
+}
+
 /// What `uname -r` prints.
 pub fn release() -> Result<String> {
     let name = uname().doing(|| "ask for the kernel's release".to_owned())?;
