@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -181,6 +181,35 @@ impl Instance {
             Ok(value) => value,
             Err(error) => panic!("{arguments:?} printed no JSON ({error}): {}", ended.stdout),
         }
+    }
+
+    /// How many changes the journal lists.
+    pub fn changes_noted(&self) -> usize {
+        let journal = fs::read_to_string(self.state().join("journal.json")).unwrap_or_default();
+        let journal: Value = serde_json::from_str(&journal).unwrap_or_default();
+        journal["changes"].as_array().map_or(0, Vec::len)
+    }
+
+    /// Starts to apply a config and kills that once the journal lists `changes`, unless it has
+    /// ended before.
+    ///
+    /// # Panics
+    ///
+    /// When the command can't be started or killed.
+    pub fn kill_apply_at(&self, config: &Path, changes: usize) {
+        let mut command = self.command(&["apply"]);
+        command
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().expect("netbpf apply starts");
+        while self.changes_noted() < changes
+            && child.try_wait().expect("its state is known").is_none()
+        {
+            std::thread::yield_now();
+        }
+        child.kill().expect("it is killed or has ended");
+        child.wait().expect("it has ended");
     }
 
     /// Writes a config file and returns its path.

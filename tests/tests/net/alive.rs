@@ -190,17 +190,9 @@ fn an_apply_that_is_killed_anywhere_leaves_what_was_there_and_the_next_one_finis
     let _servers = servers(&scene, &Log::default());
     let kept = conversations(&scene, Family::V4);
     let path = scene.instance.write_config(&scene.private(&more));
-    for millis in (5..120).step_by(12) {
-        let mut command = scene.instance.command(&["apply"]);
-        command
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().expect("netbpf apply starts");
-        // The moment is what is tested; there is no condition to wait for.
-        std::thread::sleep(Duration::from_millis(millis));
-        child.kill().expect("it is killed or has ended");
-        child.wait().expect("it has ended");
+    let noted = scene.instance.changes_noted();
+    for more in 1..=10 {
+        scene.instance.kill_apply_at(&path, noted + more);
         for conversation in &kept {
             conversation
                 .exchange()

@@ -1,6 +1,6 @@
 //! `purge` leaves the host as it was before the first `apply`.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use netbpf_tests::{
     netns::{Netns, wait_until},
@@ -198,22 +198,13 @@ fn purge_after_a_killed_apply_leaves_the_host_as_before() {
     let before = Snapshot::of(&scene);
     let config = scene.private(include_str!("../../../examples/quickstart.toml"));
     let path = scene.instance.write_config(&config);
-    for millis in (20..400).step_by(60) {
-        let mut command = scene.instance.command(&["apply"]);
-        command
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().expect("netbpf apply starts");
-        // The moment is what is tested; there is no condition to wait for.
-        std::thread::sleep(Duration::from_millis(millis));
-        child.kill().expect("it is killed or has ended");
-        child.wait().expect("it has ended");
+    for changes in (1..60).step_by(8) {
+        scene.instance.kill_apply_at(&path, changes);
         scene.instance.purge();
         let after = Snapshot::of(&scene);
         assert!(
             after == before,
-            "after {millis} ms: {}",
+            "after {changes} changes: {}",
             before.difference(&after)
         );
     }
