@@ -152,18 +152,18 @@ pub fn path_of(name_or_path: &str) -> PathBuf {
     Path::new(NAMED).join(name_or_path)
 }
 
-/// Makes a namespace and mounts it at `path`, unless there is one already.
+/// Makes a namespace and mounts it at `path`, unless there is one already. Its directory has to be
+/// there, but for [`NAMED`].
 pub fn create(path: &Path) -> Result<Done> {
     if Netns::open(path)?.is_some() {
         return Ok(Done::Already);
     }
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(directory)
-        .doing(|| format!("create {}", directory.display()))?;
-    if directory == Path::new(NAMED) {
+    if path.parent() == Some(Path::new(NAMED)) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(NAMED)
+            .doing(|| format!("create {NAMED}"))?;
         share_named()?;
     }
     OpenOptions::new()

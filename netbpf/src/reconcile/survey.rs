@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::IpAddr,
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
@@ -25,12 +26,13 @@ use crate::{
         address::Address,
         bpffs::PinDirs,
         link::{BridgeFound, Link, Mark},
+        netns,
         route::Route,
     },
     model::Model,
     naming,
     plan::{self, Facts},
-    state::{Change as Noted, Instance, Journal},
+    state::{Change as Noted, Instance, Journal, Origin},
 };
 
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
@@ -152,7 +154,8 @@ pub fn survey(
     }
     check_holders(instance, journal, &survey.links)?;
     for container in &survey.links.containers {
-        let seen = container_seen(host, &survey.observed, container)
+        let seen = check_netns_path(journal, container)
+            .and_then(|()| container_seen(host, &survey.observed, container))
             .with_context(|| format!("container {:?}", container.name))?;
         survey.containers.push(seen);
     }
@@ -354,6 +357,28 @@ fn overlap(subnet: &IpNet, survey: &Survey, foreign: &BTreeMap<u32, &str>) -> Op
 
 fn overlaps(one: &IpNet, other: &IpNet) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
+}
+
+/// A namespace is made only where nothing is, or where the journal says that one of ours was: what
+/// stands there otherwise is somebody's file, and would go with the namespace.
+fn check_netns_path(journal: &Journal, container: &plan::Container) -> Result<()> {
+    let path = &container.netns;
+    if Netns::open(path)?.is_some() {
+        return Ok(());
+    }
+    let is_ours = journal.changes().iter().any(|change| {
+        matches!(change, Noted::Netns { path: noted, origin: Origin::Made, .. } if noted == path)
+    });
+    let path = path.display();
+    if container.netns.symlink_metadata().is_ok() && !is_ours {
+        return Err(Error::host(format!("{path} exists and is not a network namespace")).into());
+    }
+    let directory = container.netns.parent().unwrap_or(Path::new("/"));
+    if directory != Path::new(netns::NAMED) && !directory.is_dir() {
+        let directory = directory.display();
+        return Err(Error::host(format!("{directory} is no directory to make {path} in")).into());
+    }
+    Ok(())
 }
 
 fn container_seen(

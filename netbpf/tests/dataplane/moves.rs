@@ -58,6 +58,29 @@ fn adopted_bridge_whose_mac_was_never_set_is_settled_once() {
     });
 }
 
+#[test]
+fn netns_paths_with_a_file_or_without_a_directory_are_refused() {
+    bed::with(|bed| {
+        let document = bed.document();
+        let path = bed.dir.join("web");
+        fs::write(&path, "").unwrap();
+        let error = refused(bed, &document);
+        assert!(
+            error.contains("exists and is not a network namespace"),
+            "{error}"
+        );
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+
+        let error = refused(bed, &document.replace("/web\"", "/none/web\""));
+        assert!(error.contains("/none is no directory"), "{error}");
+        assert!(!bed.dir.join("none").exists());
+        bed.apply(&document);
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+    });
+}
+
 /// The steps of a change, each known by the failure before it. None of them is done in the end.
 fn steps(bed: &Bed, document: &str) -> Vec<String> {
     let mut steps = Vec::new();
