@@ -7,13 +7,15 @@
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _},
     os::{
         fd::AsFd as _,
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -38,6 +40,9 @@ use crate::{
 
 /// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a client waits for its answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a `run` that doesn't answer may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -147,8 +152,19 @@ fn ask(stream: &mut UnixStream, request: &Request) -> Result<Response> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let seconds = ANSWER_PATIENCE.as_secs();
+                Error::host(format!(
+                    "no answer within {seconds} s; it may still come to it"
+                ))
+            }
+            _ => Error::host(error.to_string()),
+        })?;
     if answer.is_empty() {
         return Err(Error::host("it ended without an answer").into());
     }
@@ -180,7 +196,7 @@ fn end(instance: &Instance) -> Result<()> {
         if Instant::now() >= deadline {
             return Err(Error::host(format!("process {pid} (netbpf run) does not end")).into());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
@@ -202,10 +218,72 @@ enum Event {
     Reload,
     /// SIGTERM or SIGINT.
     End,
-    /// Somebody connected.
-    Client(UnixStream),
+    /// A client has sent its request.
+    Asked(Asked),
     /// Links or addresses of the host changed.
     HostChanged,
+}
+
+/// A client with its request: one line, if it is well.
+struct Asked {
+    stream: UnixStream,
+    line: Vec<u8>,
+}
+
+/// Reads requests, each client on a thread of its own, so that one that sends nothing keeps nobody
+/// waiting.
+struct Clients {
+    sender: mpsc::Sender<Asked>,
+    receiver: mpsc::Receiver<Asked>,
+    wake: PipeReader,
+    waker: PipeWriter,
+}
+
+impl Clients {
+    fn new() -> Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        let (wake, waker) = io::pipe().context("failed to make a pipe")?;
+        Ok(Self {
+            sender,
+            receiver,
+            wake,
+            waker,
+        })
+    }
+
+    /// Begins to read what a client wants.
+    fn begin(&self, stream: UnixStream) -> Result<()> {
+        let sender = self.sender.clone();
+        let mut waker = self.waker.try_clone()?;
+        let read = move || match request(&stream) {
+            // Somebody only looked whether anybody is here.
+            Ok(line) if line.is_empty() => {}
+            Ok(line) => {
+                // Whoever ended in between has no use for it.
+                if sender.send(Asked { stream, line }).is_ok() {
+                    let _ = waker.write_all(&[0]);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a client on the control socket"),
+        };
+        thread::Builder::new().spawn(read)?;
+        Ok(())
+    }
+
+    /// The request whose coming made `wake` readable.
+    fn next(&self) -> Result<Option<Asked>> {
+        let mut wake = &self.wake;
+        wake.read_exact(&mut [0])?;
+        Ok(self.receiver.try_recv().ok())
+    }
+}
+
+fn request(stream: &UnixStream) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = Vec::new();
+    BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', &mut line)?;
+    Ok(line)
 }
 
 /// A `run` at work.
@@ -214,6 +292,7 @@ struct Run<'a> {
     instance: &'a Instance,
     file: Option<&'a Path>,
     listener: UnixListener,
+    clients: Clients,
     signals: SignalFd,
     watch: Watch,
 }
@@ -241,6 +320,7 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
         instance,
         file,
         listener: listen(instance)?,
+        clients: Clients::new()?,
         signals,
         watch,
     };
@@ -329,8 +409,8 @@ impl Run<'_> {
                 Event::End => return Ok(()),
                 Event::Reload => self.reload(),
                 Event::HostChanged => self.follow(),
-                Event::Client(stream) => {
-                    if self.answer(stream) == Then::End {
+                Event::Asked(asked) => {
+                    if self.answer(&asked) == Then::End {
                         return Ok(());
                     }
                 }
@@ -344,6 +424,7 @@ impl Run<'_> {
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.clients.wake.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
@@ -357,12 +438,34 @@ impl Run<'_> {
                 return Ok(if hangup { Event::Reload } else { Event::End });
             }
             if fds[1].any() == Some(true) {
-                return Ok(Event::Client(self.listener.accept()?.0));
+                self.accept();
+                continue;
+            }
+            if fds[3].any() == Some(true) {
+                let Some(asked) = self.clients.next()? else {
+                    continue;
+                };
+                return Ok(Event::Asked(asked));
             }
             if fds[2].any() == Some(true) {
                 self.until_quiet()?;
                 return Ok(Event::HostChanged);
             }
+        }
+    }
+
+    /// A client that can't be heard is no reason to end.
+    fn accept(&self) {
+        let begun = self
+            .listener
+            .accept()
+            .map_err(anyhow::Error::from)
+            .and_then(|(stream, _)| self.clients.begin(stream));
+        if let Err(error) = begun {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "a client on the control socket"
+            );
         }
     }
 
@@ -416,37 +519,25 @@ impl Run<'_> {
         }
     }
 
-    fn answer(&self, stream: UnixStream) -> Then {
-        match self.exchange(&stream) {
-            Ok(then) => then,
-            Err(error) => {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "a client on the control socket"
-                );
-                Then::GoOn
+    fn answer(&self, asked: &Asked) -> Then {
+        let (response, then) = match serde_json::from_slice(&asked.line) {
+            Ok(Request::End) => (Response::Done(Report::default()), Then::End),
+            Ok(Request::Apply { document, mode }) => {
+                (self.apply(document.as_ref(), mode), Then::GoOn)
             }
-        }
-    }
-
-    fn exchange(&self, stream: &UnixStream) -> Result<Then> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut line = String::new();
-        BufReader::new(stream.take(REQUEST_MAX)).read_line(&mut line)?;
-        if line.is_empty() {
-            // Somebody only looked whether anybody is here.
-            return Ok(Then::GoOn);
-        }
-        let (response, then) = match serde_json::from_str(&line)? {
-            Request::End => (Response::Done(Report::default()), Then::End),
-            Request::Apply { document, mode } => (self.apply(document.as_ref(), mode), Then::GoOn),
+            Err(error) => {
+                let message = format!("not a request: {error}");
+                let exit_code = 1;
+                (Response::Failed { message, exit_code }, Then::GoOn)
+            }
         };
-        let mut answer = serde_json::to_vec(&response)?;
-        answer.push(b'\n');
-        let mut stream = stream;
-        stream.write_all(&answer)?;
-        Ok(then)
+        if let Err(error) = send(&asked.stream, &response) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "a client on the control socket"
+            );
+        }
+        then
     }
 
     fn apply(&self, document: Option<&Source>, mode: Mode) -> Response {
@@ -467,6 +558,12 @@ impl Run<'_> {
             },
         }
     }
+}
+
+fn send(mut stream: &UnixStream, response: &Response) -> Result<()> {
+    let mut answer = serde_json::to_vec(response)?;
+    answer.push(b'\n');
+    Ok(stream.write_all(&answer)?)
 }
 
 /// Whether a `run` goes on after a request.

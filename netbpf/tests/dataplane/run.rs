@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    io::{Read as _, Write as _},
+    os::unix::net::{UnixDatagram, UnixStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -133,6 +134,32 @@ fn living_run_carries_out_what_other_commands_ask() {
         assert!(purged.status.success(), "{purged:?}");
         assert!(child.wait().unwrap().success());
         assert!(!Instance::new(bed.instance.name()).run_dir().exists());
+    });
+}
+
+#[test]
+fn clients_that_say_nothing_or_nonsense_keep_nobody_waiting() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        let mut child = commands.run();
+        let path = Instance::new(bed.instance.name())
+            .run_dir()
+            .join("control.sock");
+        let silent: Vec<UnixStream> = (0..20)
+            .map(|_| UnixStream::connect(&path).unwrap())
+            .collect();
+        let mut babbling = UnixStream::connect(&path).unwrap();
+        babbling.write_all(b"{}\n").unwrap();
+        let mut answer = String::new();
+        babbling.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("not a request"), "{answer}");
+
+        let begin = Instant::now();
+        assert_eq!(commands.apply()["changed"], false);
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        drop(silent);
+        assert!(commands.netbpf(&["purge"]).status.success());
+        assert!(child.wait().unwrap().success());
     });
 }
 
