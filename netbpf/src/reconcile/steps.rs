@@ -131,6 +131,9 @@ pub fn todo(
         links_of_bridge(&mut todo, index, bridge, journal, survey);
     }
     sysctls(&mut todo, survey);
+    for (bridge, seen) in survey.links.bridges.iter().zip(&survey.bridges) {
+        addresses_of_bridge(&mut todo, bridge, seen, survey);
+    }
     for (index, container) in survey.links.containers.iter().enumerate() {
         links_of_container(&mut todo, index, container, &survey.containers[index]);
     }
@@ -321,6 +324,16 @@ fn links_of_bridge(
     if let Some(link) = link {
         settle(todo, index, bridge, link, survey);
     }
+}
+
+/// The addresses come after the forwarding of their bridge: where it is switched on while the
+/// kernel still sets up an IPv6 address, it joins the subnet's anycast address twice, and one of
+/// the two stays on an adopted bridge for good.
+fn addresses_of_bridge(todo: &mut Todo, bridge: &plan::Bridge, seen: &BridgeSeen, survey: &Survey) {
+    let link = match seen {
+        BridgeSeen::Missing | BridgeSeen::Outdated => None,
+        BridgeSeen::Adoptable(link) | BridgeSeen::Ours(link) => Some(link),
+    };
     for (net, preference) in &bridge.addresses {
         let has_it = |link: &Link| {
             let mut all = survey.observed.addresses.iter();
