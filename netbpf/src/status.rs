@@ -33,7 +33,7 @@ use crate::{
 pub enum State {
     /// Everything that the desired state wants stands.
     Active,
-    /// Programs are loaded, but a link or a hook that should be there is not.
+    /// Programs are loaded, but a link, a hook or a pin that should be there is not.
     Degraded,
     /// Nothing is loaded.
     Absent,
@@ -109,6 +109,9 @@ pub struct Status {
     pub version: String,
     /// How it is.
     pub state: State,
+    /// Pins that should be there and are not, as `map networks`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// What it runs on.
     pub kernel: Kernel,
     /// Whether published ports are kept from other processes of the host.
@@ -137,6 +140,7 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
         version: dataplane::loaded_mark(&pins)
             .map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |mark| mark.version),
         state: State::Absent,
+        missing: Vec::new(),
         kernel: kernel()?,
         ports_reserved: false,
         interfaces: Vec::new(),
@@ -144,7 +148,12 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
         drops: Vec::new(),
         slow_path: Vec::new(),
     };
-    if !dataplane::is_loaded(&pins) {
+    let missing = dataplane::missing(&pins);
+    if !missing.is_empty() {
+        if dataplane::loaded_mark(&pins).is_some() {
+            status.state = State::Degraded;
+            status.missing = missing;
+        }
         return Ok(status);
     }
     let observed = host.rtnl().observe()?;

@@ -60,6 +60,8 @@ fn summary(status: &Status) -> String {
         status.kernel.release,
         yes_no(status.ports_reserved),
     );
+    let missing = status.missing.iter();
+    text.extend(missing.map(|pin| format!("missing         {pin}\n")));
     if features.br_netfilter {
         text.push_str(
             "note            br_netfilter is on: netfilter sees bridged multicast and broadcast\n",
@@ -130,6 +132,7 @@ mod tests {
             instance: "lab".to_owned(),
             version: "0.1.0".to_owned(),
             state: State::Absent,
+            missing: Vec::new(),
             kernel: Kernel {
                 release: "6.12.0".to_owned(),
                 features,

@@ -171,12 +171,27 @@ pub fn loaded_mark(pins: &PinDirs) -> Option<ObjectMark> {
     ObjectMark::parse(fs::read_link(mark_of(pins)).ok()?.to_str()?)
 }
 
-/// Whether anything of the dataplane is pinned.
+/// Whether everything of the dataplane is pinned.
 pub fn is_loaded(pins: &PinDirs) -> bool {
-    Hook::ALL
-        .iter()
-        .all(|hook| pins.progs.join(hook.name()).exists())
-        && pins.maps.join("config").exists()
+    missing(pins).is_empty()
+}
+
+/// What of the dataplane is not pinned, in words: `map networks`, `program to_netdev`.
+pub fn missing(pins: &PinDirs) -> Vec<String> {
+    let programs = Hook::ALL.iter().map(|hook| hook.name());
+    let programs = programs
+        .filter(|name| !pins.progs.join(name).exists())
+        .map(|name| format!("program {name}"));
+    missing_maps(pins)
+        .map(|name| format!("map {name}"))
+        .chain(programs)
+        .collect()
+}
+
+fn missing_maps(pins: &PinDirs) -> impl Iterator<Item = String> {
+    maps::all()
+        .map(maps::MapSpec::pin_name)
+        .filter(|name| !pins.maps.join(name).exists())
 }
 
 /// Whether the pins can be taken over by this loader; none at all can.
@@ -227,17 +242,20 @@ pub enum Load {
     Fresh,
     /// Another object's programs run, and give way to this one's.
     Replace,
+    /// Some pins were lost. Where one was a map's, all maps are made anew: they only fit each other
+    /// as they grew together, and the flows are lost.
+    Mend,
 }
 
 /// What [`load`] would do.
 pub fn wanted_load(pins: &PinDirs) -> Load {
-    if !is_loaded(pins) {
-        return Load::Fresh;
-    }
-    if loaded_mark(pins).as_ref() == Some(&ObjectMark::own()) {
-        Load::Nothing
-    } else {
-        Load::Replace
+    let mark = loaded_mark(pins);
+    match (is_loaded(pins), mark) {
+        (true, Some(mark)) if mark == ObjectMark::own() => Load::Nothing,
+        (true, _) => Load::Replace,
+        // The mark is written when a load is complete.
+        (false, Some(_)) => Load::Mend,
+        (false, None) => Load::Fresh,
     }
 }
 
@@ -254,6 +272,13 @@ pub fn load(pins: &PinDirs, sizes: Sizes) -> Result<Load, Error> {
     let todo = wanted_load(pins);
     if todo == Load::Nothing {
         return Ok(todo);
+    }
+    // While the mark is there, a load that is cut short here mends once more.
+    if todo == Load::Mend && missing_maps(pins).next().is_some() {
+        for spec in maps::all() {
+            let path = pins.maps.join(spec.pin_name());
+            attach::remove_if_there(&path).map_err(|source| Error::Pin { path, source })?;
+        }
     }
     remove_mark(pins)?;
     let mut object = load_object(pins, sizes)?;

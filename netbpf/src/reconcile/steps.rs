@@ -193,6 +193,15 @@ fn begin(todo: &mut Todo, instance: &Instance, load: Load) {
                 format!("programs of netbpf {version}"),
             );
         }
+        Load::Mend => {
+            let lost = dataplane::missing(&PinDirs::of(instance.name())).join(", ");
+            let what = if lost.contains("map ") {
+                "programs and maps loaded anew, without the flows"
+            } else {
+                "programs loaded anew"
+            };
+            todo.change("dataplane", instance.name(), format!("{what}: lost {lost}"));
+        }
     }
     todo.noted.push(Noted::Pins {
         instance: instance.name().to_owned(),
@@ -626,7 +635,7 @@ fn detached(todo: &mut Todo, pin: PinnedHook, survey: &Survey) {
 fn config(todo: &mut Todo, model: &Model, survey: &Survey, load: Load, writes: bool) {
     let now = survey.config.unwrap_or_default();
     let wanted = plan::config(model, now.generation);
-    if now != wanted && load != Load::Fresh {
+    if now != wanted && !matches!(load, Load::Fresh | Load::Mend) {
         todo.change("conntrack", "limits", "timeouts or sizes");
     }
     if now != wanted || writes {
@@ -740,10 +749,10 @@ impl Doer<'_> {
         bpffs::ensure_mounted()?;
         let pins = self.pins();
         pins.create()?;
-        let done = dataplane::load(&pins, Sizes::of(self.model.conntrack.max_entries))?;
+        dataplane::load(&pins, Sizes::of(self.model.conntrack.max_entries))?;
         let mut maps = Maps::open(&pins.maps)?;
         // Programs that meet a packet must find a config, so it is written before the first hook.
-        if done == Load::Fresh && maps.config()? == GlobalConfig::default() {
+        if maps.config()? == GlobalConfig::default() {
             maps.set_config(&plan::config(self.model, 1))?;
         }
         Ok(())

@@ -34,7 +34,7 @@ pub fn maps(
     services::<V4>(changes, &before.services_v4, &after.services_v4, model);
     services::<V6>(changes, &before.services_v6, &after.services_v6, model);
     // What follows from the above needs no line of its own; what was found damaged does.
-    if load == Load::Fresh || !changes.is_empty() {
+    if matches!(load, Load::Fresh | Load::Mend) || !changes.is_empty() {
         return;
     }
     for (map, change) in before.changes(after) {

@@ -1,6 +1,7 @@
 //! What an apply makes, what a second one changes, what a purge leaves.
 
 use netbpf::{
+    host::bpffs::PinDirs,
     reconcile::{self, Action, Fault, Mode},
     status::{self, State},
 };
@@ -137,6 +138,31 @@ fn lost_link_is_seen_as_degraded_and_mended() {
         assert_eq!(state(), State::Active);
         bed::assert_same(&whole, &bed.shape(), "in the end");
         assert!(!bed.apply(&document).changed);
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+    });
+}
+
+#[test]
+fn lost_pin_is_named_and_mended() {
+    bed::with(|bed| {
+        let document = bed.document();
+        bed.apply(&document);
+        let whole = bed.shape();
+        let pins = PinDirs::of(bed.instance.name());
+        for (pin, name) in [
+            (pins.maps.join("published_v4"), "map published_v4"),
+            (pins.progs.join("from_netdev"), "program from_netdev"),
+        ] {
+            std::fs::remove_file(&pin).unwrap();
+            let status = status::status(&bed.host, &bed.instance).unwrap();
+            assert_eq!(status.state, State::Degraded);
+            assert_eq!(status.missing, [name]);
+            let report = bed.apply(&document);
+            assert!(report.changes[0].detail.ends_with(name), "{report:#?}");
+            bed::assert_same(&whole, &bed.shape(), name);
+            let again = bed.apply(&document);
+            assert!(!again.changed, "{again:#?}");
+        }
         reconcile::purge(&bed.host, &bed.instance).unwrap();
     });
 }
