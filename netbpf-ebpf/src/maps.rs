@@ -255,8 +255,9 @@ static NO_CONFIG: GlobalConfig = GlobalConfig {
 /// The interface with this index.
 #[inline(always)]
 pub fn interface(ifindex: u32) -> Option<&'static Interface> {
-    // SAFETY: the loader alone writes, and replaces whole values; an old one lives until the end
-    // of this run (RCU). So in the getters below.
+    // SAFETY: the loader alone writes, and replaces whole values; the memory of an old one stays
+    // readable until the end of this run (RCU), though another key's value may be in it by then:
+    // one packet that races with a change can be judged by either. So in the getters below.
     unsafe { INTERFACES.get(ifindex) }
 }
 

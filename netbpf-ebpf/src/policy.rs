@@ -1,8 +1,8 @@
 //! Fetches what policy needs to know; the decision itself is `netbpf-common`'s.
 
 use netbpf_common::{
-    conntrack::{Entry, way},
-    endpoint::{HostAddress, Interface, Network, host_address_flags},
+    conntrack::{Entry, entry_flags, way},
+    endpoint::{HostAddress, Interface, Network, host_address_flags, network_flags},
     family::Family,
     nat::MappingKey,
     policy::{Access, Party, decide},
@@ -101,12 +101,28 @@ pub fn still_allows<F: Tables>(half: Half<F>, key: &Tuple<F>) -> bool {
     ) else {
         return false;
     };
+    if leaves_as_it_is(&half) && is_masqueraded(from) {
+        return false;
+    }
     let access = if half.mapping == 0 {
         Access::Direct
     } else {
         Access::Published
     };
     decide(from, to, access).is_ok()
+}
+
+/// Whether a flow that a container began goes out with the container's own address.
+#[inline(always)]
+fn leaves_as_it_is<F: Family>(half: &Entry<F>) -> bool {
+    half.via_ifindex != 0
+        && half.direction() == Direction::Original
+        && half.flags & entry_flags::REWRITE == 0
+}
+
+#[inline(always)]
+const fn is_masqueraded(from: Party) -> bool {
+    matches!(from, Party::Container { flags, .. } if flags & network_flags::MASQUERADE != 0)
 }
 
 /// One end of a flow, as its entry knows it.

@@ -11,7 +11,10 @@ use std::{
     os::{
         fd::AsFd as _,
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+        unix::{
+            fs::PermissionsExt as _,
+            net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
     sync::mpsc,
@@ -365,7 +368,11 @@ fn listen(instance: &Instance) -> Result<UnixListener> {
         _ => {}
     }
     fs::create_dir_all(instance.run_dir())?;
-    UnixListener::bind(&path).with_context(|| format!("failed to listen on {}", path.display()))
+    let listening = || format!("failed to listen on {}", path.display());
+    let listener = UnixListener::bind(&path).with_context(listening)?;
+    // Whatever the umask: who may connect may change the host's network.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(listening)?;
+    Ok(listener)
 }
 
 fn write_pid(instance: &Instance) -> Result<()> {

@@ -149,7 +149,6 @@ fn bridged(skb: Skb, receiver: &Interface) -> Verdict {
     let Some(network) = maps::network(receiver.network) else {
         return Verdict::drop(DropReason::UnknownInterface);
     };
-    // The copy that goes on must not carry the mark that was for the host.
     if network.flags & network_flags::ICC != 0 || is_neighbour_discovery(skb) {
         return Verdict::PASS;
     }

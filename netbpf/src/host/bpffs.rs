@@ -88,6 +88,13 @@ pub fn ensure_mounted() -> Result<Done> {
     if is_mounted()? {
         return Ok(Done::Already);
     }
+    // Two first commands at once must not hide each other's pins under a second mount: whoever
+    // holds the directory that is about to be covered looks again.
+    let covered = fs::File::open(MOUNT_POINT).doing(|| format!("open {MOUNT_POINT}"))?;
+    covered.lock().doing(|| format!("lock {MOUNT_POINT}"))?;
+    if is_mounted()? {
+        return Ok(Done::Already);
+    }
     mount(
         Some("bpf"),
         MOUNT_POINT,
