@@ -169,13 +169,21 @@ fn an_adopted_namespace_and_an_adopted_bridge_stay_as_they_were() {
     let namespace = Netns::create(&format!("{}-web", scene.topology.id));
     let host = &scene.topology.host;
     host.ip("link add mybr mtu 1400 type bridge");
+    // A bridge whose MAC nobody set loses it with its last port, and can't be made to again once
+    // somebody did: netbpf must, for the programs know the bridge by it.
+    host.ip("link set mybr address 02:00:0a:09:09:01");
     host.ip("addr add 10.9.9.1/24 dev mybr");
     host.ip("link set mybr mtu 1400");
     host.ip("link set mybr addrgenmode none");
     host.ip("link set mybr up");
-    // A bridge whose ports are gone has no carrier; one that never had a port has.
+    // A bridge whose ports are gone has no carrier, and the routes of one that had: one that never
+    // had a port differs in both.
     host.ip("link add once master mybr type veth peer name twice");
     host.ip("link set once up");
+    host.ip("link set twice up");
+    wait_until("the bridge has a carrier", Duration::from_secs(5), || {
+        host.ip("link show mybr").contains("state UP")
+    });
     host.ip("link del once");
     wait_until("the bridge has no carrier", Duration::from_secs(5), || {
         host.ip("link show mybr").contains("state DOWN")
