@@ -19,6 +19,14 @@ pub struct PortKey<F: Family> {
     pub pad: u8,
 }
 
+/// Flags of a [`PublishTarget`].
+pub mod target_flags {
+    /// Who may use the mapping is listed.
+    pub const LISTED: u16 = 1;
+    /// An IPv4 target that the host's own processes also reach through its IPv6 addresses.
+    pub const ALSO_V6: u16 = 1 << 1;
+}
+
 /// Where a published port leads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -27,8 +35,8 @@ pub struct PublishTarget<F: Family> {
     pub addr: F::Addr,
     /// The container's port, wire order.
     pub port: Be16,
-    /// Always zero.
-    pub pad: u16,
+    /// Of [`target_flags`].
+    pub flags: u16,
     /// The mapping's id. Never used again for another one.
     pub mapping: u32,
     /// The container end's id.

@@ -599,7 +599,7 @@ fn target<F: Family>(
     PublishTarget {
         addr,
         port: Be16::new(binding.container_port),
-        pad: 0,
+        flags: 0,
         mapping: binding.mapping,
         endpoint,
     }

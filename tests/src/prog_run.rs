@@ -1012,7 +1012,7 @@ fn add_ports(contents: &mut Contents) {
             PublishTarget {
                 addr: to.net.v4(to.host).into(),
                 port,
-                pad: 0,
+                flags: 0,
                 mapping,
                 endpoint,
             },
@@ -1027,7 +1027,7 @@ fn add_ports(contents: &mut Contents) {
             PublishTarget {
                 addr: to.net.v6(to.host).into(),
                 port,
-                pad: 0,
+                flags: 0,
                 mapping,
                 endpoint,
             },

@@ -9,7 +9,7 @@ use crate::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
     },
     family::{V4, V6},
-    nat::{MappingKey, PortKey, PublishTarget},
+    nat::{MappingKey, PortKey, PublishTarget, target_flags},
     service::{Backend, MAX_BACKENDS, Service},
     tuple::Tuple,
     verdict::{COUNTERS_PER_HOOK, Counter, Hook},
@@ -110,8 +110,10 @@ fn endpoints_keep_their_layout() {
 fn mappings_keep_their_layout() {
     layout!(PortKey<V4>: 8 { addr @ 0, port @ 4, proto @ 6, pad @ 7 });
     layout!(PortKey<V6>: 20 { addr @ 0, port @ 16, proto @ 18, pad @ 19 });
-    layout!(PublishTarget<V4>: 16 { addr @ 0, port @ 4, pad @ 6, mapping @ 8, endpoint @ 12 });
-    layout!(PublishTarget<V6>: 28 { addr @ 0, port @ 16, pad @ 18, mapping @ 20, endpoint @ 24 });
+    layout!(PublishTarget<V4>: 16 { addr @ 0, port @ 4, flags @ 6, mapping @ 8, endpoint @ 12 });
+    layout!(PublishTarget<V6>: 28 {
+        addr @ 0, port @ 16, flags @ 18, mapping @ 20, endpoint @ 24,
+    });
     layout!(MappingKey: 8 { mapping @ 0, endpoint @ 4 });
 }
 
@@ -160,6 +162,11 @@ fn numbers_in_shared_fields_keep_their_meaning() {
         entry_flags::ROUTED,
     ];
     assert_eq!(entry, [1, 2, 4], "{BUMP}");
+    assert_eq!(
+        [target_flags::LISTED, target_flags::ALSO_V6],
+        [1, 2],
+        "{BUMP}"
+    );
     let network = [
         network_flags::ICC,
         network_flags::INTERNAL,
