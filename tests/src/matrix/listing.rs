@@ -1,0 +1,289 @@
+//! What an instance says about itself: its networks, containers, published ports and services, as
+//! the command lists them.
+
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
+
+use serde_json::Value;
+
+use super::OWN_SERVICE;
+use crate::{product::Instance, sockets::Proto, topology::Family};
+
+/// A network as `network ls` shows it.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Its subnets as text.
+    pub subnets: Vec<String>,
+    /// Its gateway addresses.
+    pub gateways: Vec<IpAddr>,
+    /// Whether its containers talk to each other.
+    pub icc: bool,
+    /// Whether it has no way in or out.
+    pub internal: bool,
+    /// Whether what leaves gets the host's address.
+    pub masquerade: bool,
+}
+
+impl Network {
+    pub(super) fn gateway(&self, family: Family) -> Option<IpAddr> {
+        self.gateways
+            .iter()
+            .copied()
+            .find(|addr| Family::of(*addr) == family)
+    }
+}
+
+/// A container as `container ls` shows it.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub netns: PathBuf,
+    /// The name of its network.
+    pub network: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Container {
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses
+            .iter()
+            .copied()
+            .find(|addr| Family::of(*addr) == family)
+    }
+}
+
+/// A published port as `port ls` shows it: one row a family.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// The container that it leads to.
+    pub container: String,
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// The host address; unspecified: every one of that family.
+    pub host_ip: IpAddr,
+    /// The host port.
+    pub host_port: u16,
+    /// The container's port.
+    pub container_port: u16,
+}
+
+/// A service as `service ls` shows it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its network.
+    pub network: String,
+    /// Its virtual addresses.
+    pub vips: Vec<IpAddr>,
+    /// Service port, container port, protocol.
+    pub ports: Vec<(u16, u16, Proto)>,
+    /// The names of its backends.
+    pub backends: Vec<String>,
+}
+
+/// Everything that an instance says about itself.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// `network ls`.
+    pub networks: Vec<Network>,
+    /// `container ls`.
+    pub containers: Vec<Container>,
+    /// `port ls`.
+    pub ports: Vec<Port>,
+    /// `service ls`.
+    pub services: Vec<Service>,
+}
+
+impl Listing {
+    /// Asks an instance.
+    ///
+    /// # Panics
+    ///
+    /// When a listing does not have the contract's shape.
+    pub fn of(instance: &Instance) -> Self {
+        Self {
+            networks: rows(&instance.json(&["network", "ls"]))
+                .iter()
+                .map(network)
+                .collect(),
+            containers: rows(&instance.json(&["container", "ls"]))
+                .iter()
+                .map(container)
+                .collect(),
+            ports: rows(&instance.json(&["port", "ls"]))
+                .iter()
+                .map(port)
+                .collect(),
+            services: rows(&instance.json(&["service", "ls"]))
+                .iter()
+                .map(service)
+                .collect(),
+        }
+    }
+
+    /// The container of a name.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn container(&self, name: &str) -> &Container {
+        self.containers
+            .iter()
+            .find(|container| container.name == name)
+            .expect(name)
+    }
+
+    /// The network of a name.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn network(&self, name: &str) -> &Network {
+        self.networks
+            .iter()
+            .find(|network| network.name == name)
+            .expect(name)
+    }
+
+    pub(super) fn network_of(&self, container: &Container) -> &Network {
+        self.network(&container.network)
+    }
+
+    /// The ports on which each container needs a server for the paths of this listing.
+    pub fn ports_of(&self, container: &Container) -> Vec<u16> {
+        let published = self
+            .ports
+            .iter()
+            .filter(|port| port.container == container.name)
+            .map(|port| port.container_port);
+        let served = self
+            .services
+            .iter()
+            .filter(|service| service.backends.contains(&container.name))
+            .flat_map(|service| service.ports.iter().map(|(_, target, _)| *target));
+        let ports: BTreeSet<u16> = published.chain(served).chain([OWN_SERVICE]).collect();
+        ports.into_iter().collect()
+    }
+}
+
+fn rows(value: &Value) -> Vec<Value> {
+    value
+        .as_array()
+        .unwrap_or_else(|| panic!("not a list: {value}"))
+        .clone()
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {key} in {value}"))
+        .to_owned()
+}
+
+fn flag(value: &Value, key: &str) -> bool {
+    value[key]
+        .as_bool()
+        .unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+fn number(value: &Value, key: &str) -> u16 {
+    value[key]
+        .as_u64()
+        .and_then(|number| u16::try_from(number).ok())
+        .unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+/// An address, with or without a prefix length behind it.
+fn address(text: &str) -> IpAddr {
+    let addr = text.split('/').next().unwrap_or_default();
+    addr.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    rows(value)
+        .iter()
+        .map(|text| text.as_str().expect("a string").to_owned())
+        .collect()
+}
+
+fn proto(text: &str) -> Proto {
+    *Proto::ALL
+        .iter()
+        .find(|proto| proto.name() == text)
+        .unwrap_or_else(|| panic!("{text}?"))
+}
+
+fn network(row: &Value) -> Network {
+    Network {
+        name: text(row, "name"),
+        subnets: texts(&row["subnets"]),
+        gateways: texts(&row["gateways"])
+            .iter()
+            .map(|text| address(text))
+            .collect(),
+        icc: flag(row, "icc"),
+        internal: flag(row, "internal"),
+        masquerade: flag(row, "masquerade"),
+    }
+}
+
+fn container(row: &Value) -> Container {
+    let attachment = &row["networks"][0];
+    Container {
+        name: text(row, "name"),
+        netns: text(row, "netns").into(),
+        network: text(attachment, "name"),
+        addresses: ["ipv4", "ipv6"]
+            .iter()
+            .filter_map(|key| attachment[*key].as_str())
+            .map(address)
+            .collect(),
+    }
+}
+
+fn port(row: &Value) -> Port {
+    Port {
+        container: text(row, "container"),
+        proto: proto(&text(row, "proto")),
+        host_ip: address(&text(row, "host_ip")),
+        host_port: number(row, "host_port"),
+        container_port: number(row, "container_port"),
+    }
+}
+
+fn service(row: &Value) -> Service {
+    Service {
+        name: text(row, "name"),
+        network: text(row, "network"),
+        vips: texts(&row["vips"])
+            .iter()
+            .map(|text| address(text))
+            .collect(),
+        ports: rows(&row["ports"]).iter().map(service_port).collect(),
+        backends: rows(&row["backends"])
+            .iter()
+            .map(|row| text(row, "container"))
+            .collect(),
+    }
+}
+
+/// `80:8080/tcp`, as in the config.
+fn service_port(row: &Value) -> (u16, u16, Proto) {
+    let text = row
+        .as_str()
+        .unwrap_or_else(|| panic!("not a service port: {row}"));
+    let (ports, name) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (port, target) = ports.split_once(':').unwrap_or((ports, ports));
+    (
+        port.parse().expect(text),
+        target.parse().expect(text),
+        proto(name),
+    )
+}
