@@ -197,10 +197,14 @@ fn read_publish(table: &Table<'_, '_>, findings: &mut Findings) -> Vec<At<(Strin
             }
         };
         match publish::parse_publish(text) {
-            Ok(publish) => bindings.push(At {
+            Ok(all) if all.iter().any(|it| it.exact_port().is_none()) => {
+                let what = "publishing without one host port is not supported yet";
+                table.error(line, format!("publish {text:?}: {what}"), findings);
+            }
+            Ok(all) => bindings.extend(all.into_iter().map(|publish| At {
                 line,
                 value: (text.to_string(), publish),
-            }),
+            })),
             Err(why) => table.error(line, format!("publish {text:?}: {why}"), findings),
         }
     }

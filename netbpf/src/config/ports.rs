@@ -79,7 +79,10 @@ fn bind<'d>(
         );
         return;
     }
-    let holders = bound.entry((publish.host_port, publish.proto)).or_default();
+    let Some(host_port) = publish.exact_port() else {
+        return;
+    };
+    let holders = bound.entry((host_port, publish.proto)).or_default();
     for address in &addresses {
         let conflict = holders
             .iter()
@@ -87,7 +90,7 @@ fn bind<'d>(
         if let Some((_, holder)) = conflict {
             let what = format!(
                 "{scope}: Bind for {} failed: port is already allocated (by container {holder:?})",
-                SocketAddr::new(*address, publish.host_port)
+                SocketAddr::new(*address, host_port)
             );
             findings.error(*line, what);
             return;

@@ -1,21 +1,64 @@
-//! Docker's `-p` grammar and a service's port grammar, as far as they are supported. Pure.
+//! Docker's `-p` grammar, `--expose`'s, and a service's ports. Pure.
+//!
+//! What is wrong is said so that it continues the quoted string: `publish "80:": container port is
+//! missing`. Where Docker takes an IPv6 address without brackets, it is refused here: nobody can
+//! tell where it ends.
 
 use std::net::IpAddr;
 
 use super::values;
 use crate::model::Proto;
 
-/// A publish: `[host address:]host port:container port[/tcp|udp]`.
+/// Ports from `first` to `last`, both among them; neither is 0, and they are in order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl PortRange {
+    /// How many ports it has.
+    pub fn len(self) -> u32 {
+        u32::from(self.last - self.first) + 1
+    }
+
+    fn ports(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+}
+
+/// Which port of the host a container's port is published on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum HostPort {
+    /// One of the host's ephemeral ports.
+    Ephemeral,
+    /// This one; never 0.
+    Exact(u16),
+    /// The first of these that is free.
+    FirstFreeOf(PortRange),
+}
+
+/// One container port that is published.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Publish {
-    /// `None`: every address of each family; unspecified: every address of its family.
+    /// `None`: what the network binds to; unspecified: every address of its family.
     pub host_ip: Option<IpAddr>,
-    /// Never 0.
-    pub host_port: u16,
+    /// The port on the host.
+    pub host_port: HostPort,
     /// Never 0.
     pub container_port: u16,
     /// The protocol.
     pub proto: Proto,
+}
+
+impl Publish {
+    /// The port on the host, where the document says which.
+    pub fn exact_port(&self) -> Option<u16> {
+        match self.host_port {
+            HostPort::Exact(port) => Some(port),
+            HostPort::Ephemeral | HostPort::FirstFreeOf(_) => None,
+        }
+    }
 }
 
 /// A service port: `service port:container port[/tcp|udp]`.
@@ -29,30 +72,25 @@ pub(super) struct Ports {
     pub proto: Proto,
 }
 
-/// Reads a publish.
-pub(super) fn parse_publish(text: &str) -> Result<Publish, String> {
+/// Reads `[host address:][host ports:]container ports[/tcp|udp]` as one publish for each container
+/// port, in their order.
+pub(super) fn parse_publish(text: &str) -> Result<Vec<Publish>, String> {
     let (addresses, proto) = split_proto(text)?;
-    let (host, container_port) = match split_brackets(addresses)? {
-        Some((address, ports)) => {
-            let Some((host_port, container_port)) = ports.split_once(':') else {
-                return Err(WITHOUT_HOST_PORT.to_owned());
-            };
-            ((Some(address), host_port), container_port)
-        }
-        None => split_plain(addresses)?,
-    };
-    let (address, host_port) = host;
-    refuse_range(host_port)?;
-    refuse_range(container_port)?;
-    if host_port.is_empty() {
-        return Err(WITHOUT_HOST_PORT.to_owned());
-    }
-    Ok(Publish {
-        host_ip: address.map(host_address).transpose()?,
-        host_port: values::port("host port", host_port)?,
-        container_port: values::port("container port", container_port)?,
+    let parts = split_parts(addresses)?;
+    let container_ports = port_range("container port", parts.container_ports)?;
+    let host_ports = host_ports(parts.host_ports, container_ports)?;
+    let host_ip = parts.host_ip.map(host_address).transpose()?;
+    let publish = |(container_port, host_port)| Publish {
+        host_ip,
+        host_port,
+        container_port,
         proto,
-    })
+    };
+    Ok(container_ports
+        .ports()
+        .zip(host_ports)
+        .map(publish)
+        .collect())
 }
 
 /// Reads a service port.
@@ -70,25 +108,43 @@ pub(super) fn parse_ports(text: &str) -> Result<Ports, String> {
     })
 }
 
-const WITHOUT_HOST_PORT: &str = "publishing without a host port is not supported yet";
-
 fn split_proto(text: &str) -> Result<(&str, Proto), String> {
     let Some((rest, proto)) = text.split_once('/') else {
         return Ok((text, Proto::Tcp));
     };
     match proto.to_ascii_lowercase().as_str() {
-        "tcp" => Ok((rest, Proto::Tcp)),
+        "" | "tcp" => Ok((rest, Proto::Tcp)),
         "udp" => Ok((rest, Proto::Udp)),
         "sctp" => Err("sctp is not supported".to_owned()),
         _ => Err(format!("protocol {proto:?} is not tcp or udp")),
     }
 }
 
-/// The address in brackets and what follows its colon.
-fn split_brackets(text: &str) -> Result<Option<(&str, &str)>, String> {
-    let Some(text) = text.strip_prefix('[') else {
-        return Ok(None);
+/// A publish in its parts; what is empty or absent is `None`.
+struct Parts<'t> {
+    host_ip: Option<&'t str>,
+    host_ports: Option<&'t str>,
+    container_ports: &'t str,
+}
+
+fn split_parts(text: &str) -> Result<Parts<'_>, String> {
+    let (host_ip, ports) = match text.strip_prefix('[') {
+        Some(rest) => split_brackets(rest)?,
+        None => split_plain(text)?,
     };
+    let (host_ports, container_ports) = match ports.rsplit_once(':') {
+        Some((host_ports, container_ports)) => (host_ports, container_ports),
+        None => ("", ports),
+    };
+    Ok(Parts {
+        host_ip: host_ip.filter(|address| !address.is_empty()),
+        host_ports: Some(host_ports).filter(|ports| !ports.is_empty()),
+        container_ports,
+    })
+}
+
+/// What stands after an opening bracket: the address, and the ports behind it.
+fn split_brackets(text: &str) -> Result<(Option<&str>, &str), String> {
     let Some((address, ports)) = text.split_once("]:") else {
         return Err("the host address has no closing bracket before its colon".to_owned());
     };
@@ -97,23 +153,68 @@ fn split_brackets(text: &str) -> Result<Option<(&str, &str)>, String> {
             "brackets are for an IPv6 address, not for {address:?}"
         ));
     }
-    Ok(Some((address, ports)))
+    if !ports.contains(':') {
+        return Err(
+            "between the host address and the container port a colon is missing".to_owned(),
+        );
+    }
+    Ok((Some(address), ports))
 }
 
-type PlainParts<'t> = ((Option<&'t str>, &'t str), &'t str);
-
-fn split_plain(text: &str) -> Result<PlainParts<'_>, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts[..] {
-        [_] => {
-            refuse_range(text)?;
-            values::port("container port", text)?;
-            Err(WITHOUT_HOST_PORT.to_owned())
-        }
-        [host_port, container_port] => Ok(((None, host_port), container_port)),
-        [address, host_port, container_port] => Ok(((Some(address), host_port), container_port)),
+fn split_plain(text: &str) -> Result<(Option<&str>, &str), String> {
+    match text.matches(':').count() {
+        0 | 1 => Ok((None, text)),
+        2 => Ok(text
+            .split_once(':')
+            .map_or((None, text), |(address, ports)| (Some(address), ports))),
         _ => Err("an IPv6 host address must stand in brackets".to_owned()),
     }
+}
+
+/// One host port for each container port.
+fn host_ports(text: Option<&str>, container: PortRange) -> Result<Vec<HostPort>, String> {
+    let count = container.ports().count();
+    // Docker takes port 0 for none.
+    let Some(text) = text.filter(|text| !(is_zero(text) && count == 1)) else {
+        return Ok(vec![HostPort::Ephemeral; count]);
+    };
+    let host = port_range("host port", text)?;
+    if host.len() == container.len() {
+        return Ok(host.ports().map(HostPort::Exact).collect());
+    }
+    if count == 1 {
+        return Ok(vec![HostPort::FirstFreeOf(host)]);
+    }
+    let PortRange { first, last } = container;
+    Err(format!(
+        "host ports {text} and container ports {first}-{last} differ in number"
+    ))
+}
+
+fn is_zero(text: &str) -> bool {
+    matches!(text, "0" | "0-0")
+}
+
+/// A port, or a range of them; `what` names one of them.
+pub(super) fn port_range(what: &str, text: &str) -> Result<PortRange, String> {
+    let Some((first, last)) = text.split_once('-') else {
+        let port = values::port(what, text)?;
+        return Ok(PortRange {
+            first: port,
+            last: port,
+        });
+    };
+    for (end, name) in [(first, "first"), (last, "last")] {
+        if end.is_empty() {
+            return Err(format!("the range of {what}s {text:?} has no {name} one"));
+        }
+    }
+    let first = values::port(what, first)?;
+    let last = values::port(what, last)?;
+    if first > last {
+        return Err(format!("the range of {what}s {text:?} is reversed"));
+    }
+    Ok(PortRange { first, last })
 }
 
 fn refuse_range(port: &str) -> Result<(), String> {
@@ -123,13 +224,11 @@ fn refuse_range(port: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn host_address(text: &str) -> Result<IpAddr, String> {
+/// An address of the host's that ports can be published on.
+pub(super) fn host_address(text: &str) -> Result<IpAddr, String> {
     let Ok(address) = text.parse::<IpAddr>() else {
         return Err(format!("host address {text:?} is not an IP address"));
     };
-    if address.is_loopback() {
-        return Err("publishing on a loopback address is not supported yet".to_owned());
-    }
     let why = match address {
         IpAddr::V4(v4) if v4.is_broadcast() => "is the broadcast address",
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "is an IPv4-mapped address",
@@ -138,67 +237,4 @@ fn host_address(text: &str) -> Result<IpAddr, String> {
         _ => return Ok(address),
     };
     Err(format!("host address {address} {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read(
-            host_ip in prop::option::of(any::<IpAddr>().prop_filter("a host address", |address| {
-                host_address(&address.to_string()).is_ok()
-            })),
-            host_port in 1..=u16::MAX,
-            container_port in 1..=u16::MAX,
-            proto in prop_oneof![Just(Proto::Tcp), Just(Proto::Udp)],
-        ) {
-            let host = match host_ip {
-                None => String::new(),
-                Some(IpAddr::V4(address)) => format!("{address}:"),
-                Some(IpAddr::V6(address)) => format!("[{address}]:"),
-            };
-            let text = format!("{host}{host_port}:{container_port}/{proto}");
-            let publish = Publish { host_ip, host_port, container_port, proto };
-            prop_assert_eq!(parse_publish(&text), Ok(publish));
-        }
-
-        #[test]
-        fn anything_else_is_an_error_or_means_the_same(text in "[0-9a-z:/.\\[\\]-]{0,24}") {
-            let Ok(publish) = parse_publish(&text) else { return Ok(()) };
-            let Publish { host_ip, host_port, container_port, proto } = publish.clone();
-            let host = match host_ip {
-                None => String::new(),
-                Some(IpAddr::V4(address)) => format!("{address}:"),
-                Some(IpAddr::V6(address)) => format!("[{address}]:"),
-            };
-            let again = format!("{host}{host_port}:{container_port}/{proto}");
-            prop_assert_eq!(parse_publish(&again), Ok(publish));
-        }
-
-        #[test]
-        fn no_text_makes_the_parsers_panic(text in any::<String>()) {
-            let _ = parse_publish(&text);
-            let _ = parse_ports(&text);
-        }
-    }
-
-    #[test]
-    fn protocol_is_tcp_unless_it_says_otherwise() {
-        assert_eq!(
-            parse_publish("8080:80").map(|publish| publish.proto),
-            Ok(Proto::Tcp)
-        );
-        assert_eq!(
-            parse_publish("8080:80/UDP").map(|publish| publish.proto),
-            Ok(Proto::Udp)
-        );
-        assert_eq!(
-            parse_ports("53:53/udp").map(|ports| ports.proto),
-            Ok(Proto::Udp)
-        );
-    }
 }

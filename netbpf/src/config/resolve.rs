@@ -384,22 +384,23 @@ impl<'d> Resolver<'d> {
         } else {
             spec.publish.as_slice()
         };
-        let publish = publish.iter().map(|publish| {
+        let publish = publish.iter().filter_map(|publish| {
             let publish = &publish.value.1;
+            let host_port = publish.exact_port()?;
             let key = MappingKey {
                 owner: Owner::Container(spec.name.value.clone()),
                 proto: publish.proto,
                 host_ip: publish.host_ip,
-                host_port: publish.host_port,
+                host_port,
                 container_port: publish.container_port,
             };
-            PortBinding {
+            Some(PortBinding {
                 mapping: self.mapping(key, &[]),
                 host_ip: publish.host_ip,
-                host_port: publish.host_port,
+                host_port,
                 container_port: publish.container_port,
                 proto: publish.proto,
-            }
+            })
         });
         let publish = publish.collect();
         let netns = spec.netns.value.clone();

@@ -1,6 +1,7 @@
 //! Each mistake gives its own error; what is right resolves to the model and stays.
 
 mod errors;
+mod publish;
 mod resolve;
 
 use super::{Document, load};

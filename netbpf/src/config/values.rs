@@ -158,14 +158,11 @@ pub(super) fn port(what: &str, text: &str) -> Result<u16, String> {
     if text.is_empty() {
         return Err(format!("{what} is missing"));
     }
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let port = if is_number {
-        text.parse().unwrap_or(0)
-    } else {
-        0
-    };
-    if port == 0 {
-        return Err(format!("{what} {text} is not in 1-65535"));
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{what} {text:?} is not a number"));
     }
-    Ok(port)
+    match text.parse() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!("{what} {text} is not in 1-65535")),
+    }
 }
