@@ -22,14 +22,16 @@ pub mod role {
 pub struct Interface {
     /// One of [`role`].
     pub role: u8,
-    /// Always zero.
-    pub pad: u8,
+    /// Of [`interface_flags`].
+    pub flags: u8,
     /// The container's MAC; the interface's own for the other roles.
     pub mac: Mac,
     /// The network of a container or bridge; 0 for an uplink.
     pub network: u32,
     /// The container end's id; 0 for the other roles. Never used again for another one.
     pub endpoint: u32,
+    /// An id that all ends of one container have, and those of no other; 0 for the other roles.
+    pub container: u32,
     /// The container's address, or the one an uplink masquerades with where the kernel can't be
     /// asked. All zero: none.
     pub address_v4: Ipv4,
@@ -37,14 +39,33 @@ pub struct Interface {
     pub address_v6: Ipv6,
 }
 
-/// Flags of a [`Network`].
+/// Flags of an [`Interface`].
+pub mod interface_flags {
+    /// The container may send with other MACs and addresses than its own.
+    pub const SOURCE_UNCHECKED: u8 = 1;
+}
+
+/// Flags of a [`Network`]. Programs look at them through [`crate::policy::flags`], which are one
+/// family's.
 pub mod network_flags {
     /// Its containers may talk to each other.
     pub const ICC: u32 = 1;
     /// No way in or out.
     pub const INTERNAL: u32 = 1 << 1;
-    /// What leaves the host gets the host's address.
-    pub const MASQUERADE: u32 = 1 << 2;
+    /// What leaves the host in IPv4 gets the host's address.
+    pub const MASQUERADE_V4: u32 = 1 << 2;
+    /// What leaves the host in IPv6 gets the host's address.
+    pub const MASQUERADE_V6: u32 = 1 << 3;
+    /// Every port of its containers is reached from everywhere in IPv4.
+    pub const UNPROTECTED_V4: u32 = 1 << 4;
+    /// Every port of its containers is reached from everywhere in IPv6.
+    pub const UNPROTECTED_V6: u32 = 1 << 5;
+    /// Its containers' published ports are reached by the containers' own IPv4 addresses.
+    pub const ROUTED_V4: u32 = 1 << 6;
+    /// Its containers' published ports are reached by the containers' own IPv6 addresses.
+    pub const ROUTED_V6: u32 = 1 << 7;
+    /// It has interfaces or sources that it trusts.
+    pub const TRUSTED: u32 = 1 << 8;
 }
 
 /// One network. Key: its id (`u32`, host order, never 0).

@@ -3,7 +3,8 @@
 use core::{fmt::Debug, hash::Hash};
 
 use crate::{
-    endpoint::{Interface, Network},
+    endpoint::{Interface, Network, network_flags},
+    policy,
     wire::{Ipv4, Ipv6},
 };
 
@@ -39,6 +40,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + 'static {
     fn interface_address(interface: &Interface) -> Self::Addr;
     /// The network's gateway address; unspecified: none.
     fn gateway(network: &Network) -> Self::Addr;
+    /// This family's share of a network's flags, of [`crate::policy::flags`].
+    fn flags(network: &Network) -> u32;
 }
 
 /// IPv4.
@@ -96,6 +99,11 @@ impl Family for V4 {
     fn gateway(network: &Network) -> Ipv4 {
         network.gateway_v4
     }
+
+    #[inline(always)]
+    fn flags(network: &Network) -> u32 {
+        network.flags & policy::flags::ALL
+    }
 }
 
 impl Family for V6 {
@@ -142,6 +150,13 @@ impl Family for V6 {
     #[inline(always)]
     fn gateway(network: &Network) -> Ipv6 {
         network.gateway_v6
+    }
+
+    #[inline(always)]
+    fn flags(network: &Network) -> u32 {
+        // Each flag of one family stands beside the other's.
+        const BOTH: u32 = network_flags::ICC | network_flags::INTERNAL | network_flags::TRUSTED;
+        (network.flags & BOTH) | ((network.flags >> 1) & policy::flags::ALL & !BOTH)
     }
 }
 
@@ -219,6 +234,32 @@ mod tests {
             padded[..4].copy_from_slice(&v4);
             prop_assert_eq!(bytemuck::cast::<_, [u8; 16]>(V4::words(&Ipv4::from_wire(v4))), padded);
             prop_assert_eq!(bytemuck::cast::<_, [u8; 16]>(V6::words(&Ipv6::from_wire(v6))), v6);
+        }
+    }
+
+    #[test]
+    fn each_family_takes_its_own_flags_of_a_network_and_both_what_is_common() {
+        use crate::policy::flags;
+        let of = |bits| Network {
+            flags: bits,
+            ..Network::default()
+        };
+        #[rustfmt::skip]
+        let rows = [
+            (network_flags::ICC,            flags::ICC,         flags::ICC),
+            (network_flags::INTERNAL,       flags::INTERNAL,    flags::INTERNAL),
+            (network_flags::TRUSTED,        flags::TRUSTED,     flags::TRUSTED),
+            (network_flags::MASQUERADE_V4,  flags::MASQUERADE,  0),
+            (network_flags::MASQUERADE_V6,  0,                  flags::MASQUERADE),
+            (network_flags::UNPROTECTED_V4, flags::UNPROTECTED, 0),
+            (network_flags::UNPROTECTED_V6, 0,                  flags::UNPROTECTED),
+            (network_flags::ROUTED_V4,      flags::ROUTED,      0),
+            (network_flags::ROUTED_V6,      0,                  flags::ROUTED),
+            (u32::MAX,                      flags::ALL,         flags::ALL),
+        ];
+        for (bits, v4, v6) in rows {
+            assert_eq!(V4::flags(&of(bits)), v4, "{bits:#b}");
+            assert_eq!(V6::flags(&of(bits)), v6, "{bits:#b}");
         }
     }
 

@@ -14,6 +14,7 @@ pub mod nat;
 pub mod packet;
 pub mod pod;
 pub mod policy;
+pub mod senders;
 pub mod service;
 pub mod tuple;
 pub mod verdict;

@@ -46,8 +46,18 @@ pub struct PublishTarget<F: Family> {
 const _: () = assert!(size_of::<PublishTarget<V4>>() == 16);
 const _: () = assert!(size_of::<PublishTarget<V6>>() == 28);
 
+/// What a mapping's value in its map says.
+pub mod mapping_flags {
+    /// The mapping stands; always set.
+    pub const STANDS: u32 = 1;
+    /// It has lists of sources that may or may not come.
+    pub const LISTED: u32 = 1 << 1;
+    /// One of them says who may come, so that nobody else may.
+    pub const HAS_ALLOW: u32 = 1 << 2;
+}
+
 /// A mapping (a published port or a service) that leads to an endpoint. Present in its map as
-/// long as it stands; its value is 1.
+/// long as it stands; its value is of [`mapping_flags`].
 #[repr(C)]
 #[derive(
     Clone,

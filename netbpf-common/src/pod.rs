@@ -11,6 +11,7 @@ use crate::{
     conntrack::Entry,
     family::{Family, V4, V6},
     nat::{PortKey, PublishTarget},
+    senders::ScopedAddr,
     service::{Backend, MAX_BACKENDS, Service},
     tuple::Tuple,
 };
@@ -53,6 +54,7 @@ pod! {
     Entry { bytes::<{ 16 + 12 + 4 + 24 + 20 + 4 }>, addrs::<2>, bytes::<8> }
     PortKey { addrs::<1>, bytes::<4> }
     PublishTarget { addrs::<1>, bytes::<12> }
+    ScopedAddr { addrs::<1>, bytes::<4> }
     Backend { addrs::<1>, bytes::<8> }
     Service { bytes::<8>, backends }
 }
@@ -64,6 +66,7 @@ mod user {
         conntrack::Rooms,
         endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
         nat::MappingKey,
+        senders::{LinkKey, TrustedInterface},
         verdict::Counter,
         wire::{Ipv4, Ipv6, Mac},
     };
@@ -76,8 +79,8 @@ mod user {
     }
 
     aya_pod! {
-        Counter Endpoint GlobalConfig HostAddress Interface Ipv4 Ipv6 Mac MacKey MappingKey
-        Network Rooms
+        Counter Endpoint GlobalConfig HostAddress Interface Ipv4 Ipv6 LinkKey Mac MacKey MappingKey
+        Network Rooms TrustedInterface
     }
 }
 

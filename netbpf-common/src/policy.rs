@@ -1,9 +1,27 @@
 //! Who may talk to whom, asked once per flow.
 
-use crate::{
-    endpoint::network_flags::{ICC, INTERNAL},
-    verdict::DropReason,
-};
+use self::flags::{ICC, INTERNAL};
+use crate::verdict::DropReason;
+
+/// What one family of a network is like, see [`crate::family::Family::flags`].
+pub mod flags {
+    use crate::endpoint::network_flags;
+
+    /// Its containers may talk to each other.
+    pub const ICC: u32 = network_flags::ICC;
+    /// No way in or out.
+    pub const INTERNAL: u32 = network_flags::INTERNAL;
+    /// What leaves the host gets the host's address.
+    pub const MASQUERADE: u32 = network_flags::MASQUERADE_V4;
+    /// Every port of its containers is reached from everywhere.
+    pub const UNPROTECTED: u32 = network_flags::UNPROTECTED_V4;
+    /// Its containers' published ports are reached by the containers' own addresses.
+    pub const ROUTED: u32 = network_flags::ROUTED_V4;
+    /// It has interfaces or sources that it trusts.
+    pub const TRUSTED: u32 = network_flags::TRUSTED;
+    /// All of them.
+    pub const ALL: u32 = ICC | INTERNAL | MASQUERADE | UNPROTECTED | ROUTED | TRUSTED;
+}
 
 /// One side of a flow, as policy sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,7 +35,7 @@ pub enum Party {
     Container {
         /// Its network.
         network: u32,
-        /// That network's [`crate::endpoint::network_flags`].
+        /// That network's [`flags`], in the family of the flow.
         flags: u32,
     },
     /// Anything beyond the host.

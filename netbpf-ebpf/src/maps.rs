@@ -23,6 +23,7 @@ use netbpf_common::{
     family::{Family, V4, V6},
     nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS, port_index},
     packet::Packet,
+    senders::{LinkKey, SCOPE_BITS, ScopedAddr, TrustedInterface},
     service::Service,
     tuple::Tuple,
     verdict::{self, Counter},
@@ -94,7 +95,31 @@ pub static SERVICES_V4: HashMap<PortKey<V4>, Service<V4>, 4096, SPARSE> = HashMa
 #[btf_map]
 pub static SERVICES_V6: HashMap<PortKey<V6>, Service<V6>, 4096, SPARSE> = HashMap::new();
 
-/// Which mapping leads to which endpoint, for flows that ask again. Loader.
+/// Mapping and prefix → whether these sources may come: `senders::listed`. Loader.
+#[btf_map]
+pub static SOURCES_V4: LpmTrie<ScopedAddr<V4>, u32, 65536> = LpmTrie::new();
+
+/// As `SOURCES_V4`.
+#[btf_map]
+pub static SOURCES_V6: LpmTrie<ScopedAddr<V6>, u32, 65536> = LpmTrie::new();
+
+/// Network and interface by which trusted senders come. Loader.
+#[btf_map]
+pub static TRUSTED_INTERFACES: HashMap<TrustedInterface, u32, 16384, SPARSE> = HashMap::new();
+
+/// Network and prefix of trusted senders. Loader.
+#[btf_map]
+pub static TRUSTED_SOURCES_V4: LpmTrie<ScopedAddr<V4>, u32, 4096> = LpmTrie::new();
+
+/// As `TRUSTED_SOURCES_V4`.
+#[btf_map]
+pub static TRUSTED_SOURCES_V6: LpmTrie<ScopedAddr<V6>, u32, 4096> = LpmTrie::new();
+
+/// Which container reaches which port of another one though they can't talk otherwise. Loader.
+#[btf_map]
+pub static LINKS: HashMap<LinkKey, u32, 65536, SPARSE> = HashMap::new();
+
+/// Which mapping leads to which endpoint, and whether it has lists: `nat::mapping_flags`. Loader.
 #[btf_map]
 pub static MAPPINGS: HashMap<MappingKey, u32, 262_144, SPARSE> = HashMap::new();
 
@@ -278,8 +303,30 @@ pub fn endpoint_by_mac(key: &MacKey) -> Option<&'static Endpoint> {
 /// Whether a mapping still leads to an endpoint.
 #[inline(always)]
 pub fn mapping_stands(key: &MappingKey) -> bool {
+    mapping_flags(key).is_some()
+}
+
+/// The flags of a mapping that still leads to an endpoint.
+#[inline(always)]
+pub fn mapping_flags(key: &MappingKey) -> Option<u32> {
     // SAFETY: see `interface`.
-    unsafe { MAPPINGS.get(key) }.is_some()
+    unsafe { MAPPINGS.get(key) }.copied()
+}
+
+/// Whether a network trusts whoever comes by an interface.
+#[inline(always)]
+#[expect(dead_code, reason = "the ABI comes before its use")]
+pub fn is_trusted_interface(key: &TrustedInterface) -> bool {
+    // SAFETY: see `interface`.
+    unsafe { TRUSTED_INTERFACES.get(key) }.is_some()
+}
+
+/// Whether a link opens a port.
+#[inline(always)]
+#[expect(dead_code, reason = "the ABI comes before its use")]
+pub fn is_linked(key: &LinkKey) -> bool {
+    // SAFETY: see `interface`.
+    unsafe { LINKS.get(key) }.is_some()
 }
 
 /// Whether masquerade must leave a port alone.
@@ -504,6 +551,12 @@ pub trait Tables: Family {
     fn host_address(addr: &Self::Addr) -> Option<&'static HostAddress>;
     /// Where a published port leads.
     fn published(key: &PortKey<Self>) -> Option<&'static PublishTarget<Self>>;
+    /// What the lists of a mapping say about a source.
+    #[expect(dead_code, reason = "the ABI comes before its use")]
+    fn listed(source: &ScopedAddr<Self>) -> Option<u32>;
+    /// Whether a network trusts a source.
+    #[expect(dead_code, reason = "the ABI comes before its use")]
+    fn is_trusted_source(source: &ScopedAddr<Self>) -> bool;
     /// A service port's backends.
     fn service(key: &PortKey<Self>) -> Option<&'static Service<Self>>;
     /// The ports of a datagram, by its first fragment.
@@ -524,7 +577,7 @@ macro_rules! tables {
     (
         $family:ident, $conntrack:ident, $half_open:ident, $flows:ident, $free_slots:ident,
         $rooms:ident, $endpoints:ident, $subnets:ident, $host_addresses:ident, $published:ident,
-        $services:ident, $fragments:ident, $packet:ident, $draft:ident,
+        $sources:ident, $trusted_sources:ident, $services:ident, $fragments:ident, $packet:ident, $draft:ident,
         $key:ident, $entry:ident
     ) => {
         impl Tables for $family {
@@ -605,6 +658,20 @@ macro_rules! tables {
             }
 
             #[inline(always)]
+            fn listed(source: &ScopedAddr<Self>) -> Option<u32> {
+                $sources
+                    .get(&Key::new(SCOPE_BITS + Self::ADDR_BITS, *source))
+                    .copied()
+            }
+
+            #[inline(always)]
+            fn is_trusted_source(source: &ScopedAddr<Self>) -> bool {
+                $trusted_sources
+                    .get(&Key::new(SCOPE_BITS + Self::ADDR_BITS, *source))
+                    .is_some()
+            }
+
+            #[inline(always)]
             fn service(key: &PortKey<Self>) -> Option<&'static Service<Self>> {
                 // SAFETY: see `endpoint`.
                 unsafe { $services.get(key) }
@@ -662,6 +729,8 @@ tables!(
     SUBNETS_V4,
     HOST_ADDRESSES_V4,
     PUBLISHED_V4,
+    SOURCES_V4,
+    TRUSTED_SOURCES_V4,
     SERVICES_V4,
     FRAGMENTS_V4,
     PACKET_V4,
@@ -680,6 +749,8 @@ tables!(
     SUBNETS_V6,
     HOST_ADDRESSES_V6,
     PUBLISHED_V6,
+    SOURCES_V6,
+    TRUSTED_SOURCES_V6,
     SERVICES_V6,
     FRAGMENTS_V6,
     PACKET_V6,

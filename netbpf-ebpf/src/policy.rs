@@ -2,10 +2,10 @@
 
 use netbpf_common::{
     conntrack::{Entry, entry_flags, way},
-    endpoint::{HostAddress, Interface, Network, host_address_flags, network_flags},
+    endpoint::{HostAddress, Interface, Network, host_address_flags},
     family::Family,
     nat::MappingKey,
-    policy::{Access, Party, decide},
+    policy::{Access, Party, decide, flags},
     tuple::{Direction, Tuple},
 };
 
@@ -42,10 +42,10 @@ pub const fn host(address: Option<&HostAddress>) -> Party {
 
 /// A container of a network.
 #[inline(always)]
-pub const fn container(id: u32, network: &Network) -> Party {
+pub fn container<F: Family>(id: u32, network: &Network) -> Party {
     Party::Container {
         network: id,
-        flags: network.flags,
+        flags: F::flags(network),
     }
 }
 
@@ -122,7 +122,7 @@ fn leaves_as_it_is<F: Family>(half: &Entry<F>) -> bool {
 
 #[inline(always)]
 const fn is_masqueraded(from: Party) -> bool {
-    matches!(from, Party::Container { flags, .. } if flags & network_flags::MASQUERADE != 0)
+    matches!(from, Party::Container { flags: of, .. } if of & flags::MASQUERADE != 0)
 }
 
 /// One end of a flow, as its entry knows it.
@@ -139,7 +139,7 @@ impl Side {
         if self.endpoint != 0 {
             let interface = maps::interface(self.ifindex)?;
             let network = maps::network(interface.network)?;
-            return Some(container(interface.network, network));
+            return Some(container::<F>(interface.network, network));
         }
         if is_with_host {
             return Some(host(F::host_address(&key.src_addr)));

@@ -19,7 +19,7 @@ use netbpf_common::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
     },
     family::{Family, V4, V6},
-    nat::{MappingKey, PortKey, PublishTarget, reserved_bit},
+    nat::{MappingKey, PortKey, PublishTarget, mapping_flags, reserved_bit},
     service::{Backend, MAX_BACKENDS, Service},
     tuple::proto,
     wire::{self, Be16, Ipv4, Ipv6},
@@ -418,7 +418,8 @@ fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridg
         Network {
             flags: flag(network.icc, network_flags::ICC)
                 | flag(network.internal, network_flags::INTERNAL)
-                | flag(network.masquerade, network_flags::MASQUERADE),
+                | flag(network.masquerade, network_flags::MASQUERADE_V4)
+                | flag(network.masquerade, network_flags::MASQUERADE_V6),
             bridge_ifindex: link.index,
             bridge_mac: wire::Mac::from_wire(bridge.mac),
             pad: [0; 2],
@@ -476,10 +477,11 @@ fn put_container(
         ifindex,
         Interface {
             role: role::CONTAINER,
-            pad: 0,
+            flags: 0,
             mac: wire::Mac::from_wire(attachment.mac),
             network,
             endpoint: attachment.endpoint,
+            container: attachment.endpoint,
             address_v4: attachment.ipv4.map_or(Ipv4::UNSPECIFIED, Ipv4::from),
             address_v6: attachment.ipv6.map_or(Ipv6::UNSPECIFIED, Ipv6::from),
         },
@@ -608,7 +610,7 @@ fn target<F: Family>(
 fn put_mapping(contents: &mut Contents, mapping: u32, endpoint: u32) {
     contents
         .mappings
-        .insert(MappingKey { mapping, endpoint }, 1);
+        .insert(MappingKey { mapping, endpoint }, mapping_flags::STANDS);
 }
 
 fn put_service(contents: &mut Contents, model: &Model, service: &model::Service) {

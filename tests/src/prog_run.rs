@@ -28,7 +28,7 @@ use netbpf_common::{
     endpoint::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
     },
-    nat::{MappingKey, PortKey, PublishTarget},
+    nat::{MappingKey, PortKey, PublishTarget, mapping_flags},
     service::{Backend, Service},
     tuple::proto,
     verdict::{COUNTERS_PER_HOOK, Counter, DropReason, Hook, StackReason},
@@ -90,10 +90,11 @@ impl Net {
     }
 
     const fn flags(self) -> u32 {
+        const MASQUERADE: u32 = network_flags::MASQUERADE_V4 | network_flags::MASQUERADE_V6;
         match self {
-            Self::Front => network_flags::ICC | network_flags::MASQUERADE,
-            Self::Quiet => network_flags::MASQUERADE,
-            Self::Vault => network_flags::ICC | network_flags::INTERNAL | network_flags::MASQUERADE,
+            Self::Front => network_flags::ICC | MASQUERADE,
+            Self::Quiet => MASQUERADE,
+            Self::Vault => network_flags::ICC | network_flags::INTERNAL | MASQUERADE,
             Self::Open => network_flags::ICC,
         }
     }
@@ -959,10 +960,11 @@ impl Bed {
             ifindex,
             Interface {
                 role: role::CONTAINER,
-                pad: 0,
+                flags: 0,
                 mac: wire::Mac::from_wire(resident.mac()),
                 network: net.id(),
                 endpoint: resident.endpoint(),
+                container: resident.endpoint(),
                 address_v4: net.v4(host).into(),
                 address_v6: net.v6(host).into(),
             },
@@ -1034,7 +1036,7 @@ fn add_ports(contents: &mut Contents) {
         );
         contents
             .mappings
-            .insert(MappingKey { mapping, endpoint }, 1);
+            .insert(MappingKey { mapping, endpoint }, mapping_flags::STANDS);
     }
 }
 
@@ -1085,7 +1087,7 @@ fn add_services(contents: &mut Contents) {
                 };
                 contents
                     .mappings
-                    .insert(MappingKey { mapping, endpoint }, 1);
+                    .insert(MappingKey { mapping, endpoint }, mapping_flags::STANDS);
             }
             contents.services_v4.insert(
                 PortKey {

@@ -6,10 +6,12 @@ use crate::{
     config::{ABI_VERSION, GlobalConfig},
     conntrack::{Entry, Rooms, State, Timeouts, entry_flags, origin, way},
     endpoint::{
-        Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
+        Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, interface_flags,
+        network_flags, role,
     },
     family::{V4, V6},
-    nat::{MappingKey, PortKey, PublishTarget, target_flags},
+    nat::{MappingKey, PortKey, PublishTarget, mapping_flags, target_flags},
+    senders::{LinkKey, SCOPE_BITS, ScopedAddr, TrustedInterface, listed},
     service::{Backend, MAX_BACKENDS, Service},
     tuple::Tuple,
     verdict::{COUNTERS_PER_HOOK, Counter, Hook},
@@ -95,8 +97,9 @@ fn conntrack_keeps_its_layout() {
 
 #[test]
 fn endpoints_keep_their_layout() {
-    layout!(Interface: 36 {
-        role @ 0, pad @ 1, mac @ 2, network @ 8, endpoint @ 12, address_v4 @ 16, address_v6 @ 20,
+    layout!(Interface: 40 {
+        role @ 0, flags @ 1, mac @ 2, network @ 8, endpoint @ 12, container @ 16,
+        address_v4 @ 20, address_v6 @ 24,
     });
     layout!(Network: 36 {
         flags @ 0, bridge_ifindex @ 4, bridge_mac @ 8, pad @ 14, gateway_v4 @ 16, gateway_v6 @ 20,
@@ -115,6 +118,15 @@ fn mappings_keep_their_layout() {
         addr @ 0, port @ 16, flags @ 18, mapping @ 20, endpoint @ 24,
     });
     layout!(MappingKey: 8 { mapping @ 0, endpoint @ 4 });
+}
+
+#[test]
+fn senders_keep_their_layout() {
+    assert_eq!(SCOPE_BITS, 32, "{BUMP}");
+    layout!(ScopedAddr<V4>: 8 { scope @ 0, addr @ 4 });
+    layout!(ScopedAddr<V6>: 20 { scope @ 0, addr @ 4 });
+    layout!(TrustedInterface: 8 { network @ 0, ifindex @ 4 });
+    layout!(LinkKey: 12 { from_endpoint @ 0, to_endpoint @ 4, port @ 8, proto @ 10, pad @ 11 });
 }
 
 #[test]
@@ -170,7 +182,21 @@ fn numbers_in_shared_fields_keep_their_meaning() {
     let network = [
         network_flags::ICC,
         network_flags::INTERNAL,
-        network_flags::MASQUERADE,
+        network_flags::MASQUERADE_V4,
+        network_flags::MASQUERADE_V6,
+        network_flags::UNPROTECTED_V4,
+        network_flags::UNPROTECTED_V6,
+        network_flags::ROUTED_V4,
+        network_flags::ROUTED_V6,
+        network_flags::TRUSTED,
     ];
-    assert_eq!(network, [1, 2, 4], "{BUMP}");
+    assert_eq!(network, [1, 2, 4, 8, 16, 32, 64, 128, 256], "{BUMP}");
+    let mapping = [
+        mapping_flags::STANDS,
+        mapping_flags::LISTED,
+        mapping_flags::HAS_ALLOW,
+    ];
+    assert_eq!(mapping, [1, 2, 4], "{BUMP}");
+    assert_eq!([listed::ALLOW, listed::DENY], [1, 2], "{BUMP}");
+    assert_eq!(interface_flags::SOURCE_UNCHECKED, 1, "{BUMP}");
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Access::*, *};
 use crate::{
-    endpoint::network_flags::MASQUERADE,
+    policy::flags::MASQUERADE,
     verdict::DropReason::{DirectAccess, IccDisabled, InternalNetwork, IsolatedNetwork},
 };
 

@@ -10,7 +10,7 @@ use netbpf_common::{
     },
     family::{Family, V4, V6},
     packet::{Packet, tcp_flags},
-    policy::{Access, Party, decide},
+    policy::{Access, Party, decide, flags},
     tuple::proto,
     verdict::{DropReason, Hook, Verdict},
     wire::Be16,
@@ -128,8 +128,8 @@ impl Sender {
     }
 
     #[inline(always)]
-    fn party(&self) -> Party {
-        policy::container(self.interface.network, self.network)
+    fn party<F: Family>(&self) -> Party {
+        policy::container::<F>(self.interface.network, self.network)
     }
 
     #[inline(always)]
@@ -233,7 +233,7 @@ fn neighbour(sender: &Sender) -> Option<&'static Endpoint> {
 /// A frame to another container's MAC: policy, no translation.
 #[inline(always)]
 fn bridged<F: Stages>(packet: &Packet<F>, sender: &Sender) -> Verdict {
-    if let Err(reason) = decide(sender.party(), sender.party(), Access::Direct) {
+    if let Err(reason) = decide(sender.party::<F>(), sender.party::<F>(), Access::Direct) {
         return reason.into();
     }
     // A MAC that nobody here has: the bridge floods it, and the hooks of the others look at it.
@@ -330,8 +330,8 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
     if endpoint.id != mapped.endpoint {
         return DropReason::NoEndpoint.into();
     }
-    let party = policy::container(endpoint.network, network);
-    if let Err(reason) = decide(sender.party(), party, mapped.access) {
+    let party = policy::container::<F>(endpoint.network, network);
+    if let Err(reason) = decide(sender.party::<F>(), party, mapped.access) {
         return reason.into();
     }
     let Some(state) = first_state(packet.tuple.proto, packet.tcp_flags) else {
@@ -369,7 +369,7 @@ fn to_host<F: Stages>(
     sender: &Sender,
     address: Option<&HostAddress>,
 ) -> Verdict {
-    if let Err(reason) = decide(sender.party(), policy::host(address), Access::Direct) {
+    if let Err(reason) = decide(sender.party::<F>(), policy::host(address), Access::Direct) {
         return reason.into();
     }
     untranslated(packet, sender.end(), End::HOST)
@@ -381,8 +381,8 @@ fn to_container<F: Stages>(packet: &Packet<F>, sender: &Sender, endpoint: &Endpo
     let Some(network) = maps::network(endpoint.network) else {
         return DropReason::NoEndpoint.into();
     };
-    let party = policy::container(endpoint.network, network);
-    if let Err(reason) = decide(sender.party(), party, Access::Direct) {
+    let party = policy::container::<F>(endpoint.network, network);
+    if let Err(reason) = decide(sender.party::<F>(), party, Access::Direct) {
         return reason.into();
     }
     untranslated(packet, sender.end(), receiver(endpoint, network))
@@ -391,11 +391,11 @@ fn to_container<F: Stages>(packet: &Packet<F>, sender: &Sender, endpoint: &Endpo
 /// Out of the host: masqueraded, unless the network is not.
 #[inline(always)]
 fn to_outside<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
-    if let Err(reason) = decide(sender.party(), Party::Outside, Access::Direct) {
+    if let Err(reason) = decide(sender.party::<F>(), Party::Outside, Access::Direct) {
         return reason.into();
     }
     let via_ifindex = sender.network.bridge_ifindex;
-    let masquerade = sender.network.flags & network_flags::MASQUERADE != 0;
+    let masquerade = F::flags(sender.network) & flags::MASQUERADE != 0;
     let source = match route::source(skb, packet, via_ifindex) {
         Ok(source) => source,
         // Without masquerade nobody needs an address of the host.

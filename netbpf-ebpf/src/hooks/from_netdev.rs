@@ -156,7 +156,7 @@ fn published<F: Stages>(packet: &Packet<F>, target: &PublishTarget<F>) -> Result
         .filter(|endpoint| endpoint.id == target.endpoint)
         .ok_or(DropReason::NoEndpoint)?;
     let network = maps::network(endpoint.network).ok_or(DropReason::NoEndpoint)?;
-    let party = policy::container(endpoint.network, network);
+    let party = policy::container::<F>(endpoint.network, network);
     decide(Party::Outside, party, Access::Published)?;
     let state = first_state(packet.tuple.proto, packet.tcp_flags).ok_or(DropReason::NoFlow)?;
     let to = End {

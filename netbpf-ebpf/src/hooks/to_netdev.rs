@@ -6,9 +6,10 @@
 
 use netbpf_common::{
     conntrack::{End, first_state, origin, way},
-    endpoint::{network_flags, role},
+    endpoint::role,
     family::{Family, V4, V6},
     packet::Packet,
+    policy::flags,
     tuple::proto,
     verdict::{DropReason, Hook, Verdict},
     wire::Be16,
@@ -190,7 +191,7 @@ fn untracked<F: Stages>(src: &F::Addr) -> Verdict {
     let Some(network) = F::subnet(src).and_then(maps::network) else {
         return Verdict::PASS;
     };
-    if F::host_address(src).is_some() || network.flags & network_flags::MASQUERADE == 0 {
+    if F::host_address(src).is_some() || F::flags(network) & flags::MASQUERADE == 0 {
         return Verdict::PASS;
     }
     Verdict::drop(DropReason::UntranslatedSource)

@@ -19,6 +19,7 @@ use netbpf_common::{
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{Family, V4, V6},
     nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
+    senders::{LinkKey, ScopedAddr, TrustedInterface},
     service::Service,
     tuple::Tuple,
     verdict::{COUNTERS, Counter},
@@ -182,13 +183,13 @@ const PROGRAM_MAPS: &[MapSpec] = &[
     },
 ];
 
-/// A container subnet, as the longest-prefix trie has it.
+/// A container subnet, or a prefix of sources, as a longest-prefix trie has it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct SubnetKey<A> {
-    /// Length of the prefix in bits, host order.
+    /// Length of the prefix in bits, host order; with the bits of a scope.
     pub prefix_len: u32,
-    /// The prefix, wire order.
+    /// The prefix, wire order; after its scope, if it has one.
     pub addr: A,
 }
 
@@ -479,7 +480,24 @@ tables! {
     /// As `host_addresses_v4`.
     host_addresses_v6: "HOST_ADDRESSES_V6", Hash(HashMap) HashMap<MapData, Ipv6, HostAddress>,
         Ipv6 => HostAddress, 16384;
-    /// Which mapping leads to which endpoint.
+    /// Mapping and prefix → whether these sources may come: `senders::listed`.
+    sources_v4: "SOURCES_V4", LpmTrie(LpmTrie) LpmTrie<MapData, ScopedAddr<V4>, u32>,
+        SubnetKey<ScopedAddr<V4>> => u32, 65536;
+    /// As `sources_v4`.
+    sources_v6: "SOURCES_V6", LpmTrie(LpmTrie) LpmTrie<MapData, ScopedAddr<V6>, u32>,
+        SubnetKey<ScopedAddr<V6>> => u32, 65536;
+    /// Network and interface by which trusted senders come → 1.
+    trusted_interfaces: "TRUSTED_INTERFACES", Hash(HashMap) HashMap<MapData, TrustedInterface, u32>,
+        TrustedInterface => u32, 16384;
+    /// Network and prefix of trusted senders → 1.
+    trusted_sources_v4: "TRUSTED_SOURCES_V4", LpmTrie(LpmTrie)
+        LpmTrie<MapData, ScopedAddr<V4>, u32>, SubnetKey<ScopedAddr<V4>> => u32, 4096;
+    /// As `trusted_sources_v4`.
+    trusted_sources_v6: "TRUSTED_SOURCES_V6", LpmTrie(LpmTrie)
+        LpmTrie<MapData, ScopedAddr<V6>, u32>, SubnetKey<ScopedAddr<V6>> => u32, 4096;
+    /// Which container reaches which port of another one though they can't talk otherwise → 1.
+    links: "LINKS", Hash(HashMap) HashMap<MapData, LinkKey, u32>, LinkKey => u32, 65536;
+    /// Which mapping leads to which endpoint → `nat::mapping_flags`.
     mappings: "MAPPINGS", Hash(HashMap) HashMap<MapData, MappingKey, u32>,
         MappingKey => u32, 262_144;
     /// The host's ports that masquerade must not take: `nat::reserved_bit`. No zero words.
@@ -502,6 +520,12 @@ impl Contents {
     /// The same, but with what leads to containers as `other` has it.
     pub fn with_mappings_of(&self, other: &Self) -> Self {
         Self {
+            sources_v4: other.sources_v4.clone(),
+            sources_v6: other.sources_v6.clone(),
+            trusted_interfaces: other.trusted_interfaces.clone(),
+            trusted_sources_v4: other.trusted_sources_v4.clone(),
+            trusted_sources_v6: other.trusted_sources_v6.clone(),
+            links: other.links.clone(),
             mappings: other.mappings.clone(),
             published_v4: other.published_v4.clone(),
             published_v6: other.published_v6.clone(),
@@ -512,11 +536,16 @@ impl Contents {
     }
 
     /// Whether a change to `new` takes something away from living flows, or changes what policy
-    /// said of them: then they must ask again. What only comes can't have been asked about.
+    /// said of them: then they must ask again. What only comes can't have been asked about, unless
+    /// it closes: a prefix of sources that may not come.
     pub fn policy_changes(&self, new: &Self) -> bool {
         const IRRELEVANT: [&str; 3] = ["RESERVED_PORTS", "HOST_ADDRESSES_V4", "HOST_ADDRESSES_V6"];
+        const CLOSING: [&str; 2] = ["SOURCES_V4", "SOURCES_V6"];
         self.changes(new).into_iter().any(|(name, change)| {
-            !IRRELEVANT.contains(&name) && (change.changed > 0 || change.removed > 0)
+            !IRRELEVANT.contains(&name)
+                && (change.changed > 0
+                    || change.removed > 0
+                    || (change.added > 0 && CLOSING.contains(&name)))
         })
     }
 }

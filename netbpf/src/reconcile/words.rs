@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use netbpf_common::{
-    endpoint::network_flags::{ICC, INTERNAL, MASQUERADE},
+    endpoint::network_flags::{ICC, INTERNAL, MASQUERADE_V4, MASQUERADE_V6},
     family::{V4, V6},
     nat::{PortKey, PublishTarget},
     service::Service,
@@ -57,7 +57,7 @@ fn networks(changes: &mut Vec<Change>, before: &Contents, after: &Contents, mode
         let details: Vec<String> = [
             ("icc", ICC),
             ("internal", INTERNAL),
-            ("masquerade", MASQUERADE),
+            ("masquerade", MASQUERADE_V4 | MASQUERADE_V6),
         ]
         .into_iter()
         .filter(|(_, flag)| (old.flags ^ new.flags) & flag != 0)
