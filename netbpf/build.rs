@@ -1,6 +1,6 @@
-//! Builds the eBPF object that the library embeds.
+//! Builds the eBPF objects that the library embeds.
 //!
-//! With `AYA_BUILD_SKIP=1` the object is an empty file: the library compiles, and loading says so.
+//! With `AYA_BUILD_SKIP=1` each is an empty file: the library compiles, and loading says so.
 
 #[path = "../xtask/src/toolchain.rs"]
 #[expect(dead_code, reason = "the set-up asks for more than a build does")]
@@ -30,8 +30,10 @@ fn main() -> Result<()> {
         .to_str()
         .context("the path of netbpf-ebpf is not UTF-8")?;
     let out_dir = env::var("OUT_DIR").context("OUT_DIR is not set")?;
-    let object = PathBuf::from(out_dir).join("netbpf-ebpf");
-    fs::write(&object, []).with_context(|| format!("failed to write {}", object.display()))?;
+    for object in ["netbpf-ebpf", "netbpf-ebpf-l3"] {
+        let object = PathBuf::from(&out_dir).join(object);
+        fs::write(&object, []).with_context(|| format!("failed to write {}", object.display()))?;
+    }
     let toolchain = toolchain()?;
     prepare_environment();
     build_ebpf(

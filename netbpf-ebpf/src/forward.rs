@@ -33,7 +33,7 @@ fn to_container<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<
     }
     let ifindex = half.out_ifindex;
     let (dst, src) = (half.out_dst_mac, half.out_src_mac);
-    if !rewrite::packet(skb, packet, &half, hops) || !skb.set_macs(dst, src) {
+    if !rewrite::packet(skb, packet, &half, hops) || !skb.address(F::ETHER_TYPE, dst, src) {
         return refuse(hook, skb, DropReason::NotTranslatable);
     }
     finish(hook, skb, Verdict::container(ifindex))

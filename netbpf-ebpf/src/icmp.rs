@@ -109,7 +109,7 @@ fn send<F: Stages>(
         if half.way == way::HOST {
             return finish(hook, skb, Verdict::TO_HOST);
         }
-        if !skb.set_macs(half.out_dst_mac, half.out_src_mac) {
+        if !skb.address(F::ETHER_TYPE, half.out_dst_mac, half.out_src_mac) {
             return refuse(hook, skb, DropReason::NotTranslatable);
         }
         return finish(hook, skb, Verdict::container(half.out_ifindex));

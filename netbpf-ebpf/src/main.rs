@@ -36,6 +36,9 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 
 use crate::skb::Skb;
 
+/// The length of a packet's link header on the interfaces that these programs hang on: Ethernet.
+const LINK_HEADER: usize = network_types::eth::EthHdr::LEN;
+
 #[classifier]
 pub fn from_container(ctx: TcContext) -> i32 {
     hooks::from_container::from_container(Skb::new(ctx.skb.skb))

@@ -11,8 +11,8 @@
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type,
-        bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
+        bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
 use netbpf_common::{
@@ -29,11 +29,13 @@ use network_types::{
     tcp::TcpHdr,
 };
 
+use crate::LINK_HEADER;
+
 /// Where the network header starts.
-pub const L3: usize = EthHdr::LEN;
+pub const L3: usize = LINK_HEADER;
 
 /// Headers that a fast packet has in its linear part: Ethernet, IPv6 and TCP without options.
-const USUAL_HEADERS: usize = EthHdr::LEN + Ipv6Hdr::LEN + TcpHdr::LEN;
+const USUAL_HEADERS: usize = L3 + Ipv6Hdr::LEN + TcpHdr::LEN;
 
 /// The furthest offset at which a header may start, which keeps the verifier's sums small.
 const MAX_OFFSET: usize = 0x7ff;
@@ -130,7 +132,7 @@ impl Skb {
         self.0
     }
 
-    /// The length of the whole packet with its Ethernet header, in bytes.
+    /// The length of the whole packet with its Ethernet header, if it has one, in bytes.
     #[inline(always)]
     pub fn len(self) -> u32 {
         // SAFETY: the context is valid for the whole run of a program; so in every getter below.
@@ -271,11 +273,36 @@ impl Skb {
         })
     }
 
-    /// Writes both MAC addresses.
+    /// The EtherType in host order, which the kernel knows where no header says it.
     #[inline(always)]
-    pub fn set_macs(self, dst: Mac, src: Mac) -> bool {
+    pub fn ether_type(self) -> Option<u16> {
+        if L3 == 0 {
+            // SAFETY: see `len`; the field holds the EtherType in wire order.
+            return Some(u16::from_be(unsafe { (*self.0).protocol } as u16));
+        }
+        self.ethernet().map(|ethernet| ethernet.ether_type)
+    }
+
+    /// Whether the frame goes to everybody on the link.
+    #[inline(always)]
+    pub fn is_to_everybody(self) -> bool {
+        L3 != 0
+            && self
+                .ethernet()
+                .is_some_and(|ethernet| ethernet.dst.is_group())
+    }
+
+    /// Addresses the frame. A packet without Ethernet header gets one first, and no offset of this
+    /// file holds any more; whether it could.
+    #[inline(always)]
+    pub fn address(self, ether_type: u16, dst: Mac, src: Mac) -> bool {
         let (Mac([a, b, c]), Mac([d, e, f])) = (dst, src);
-        self.write(0, [a, b, c, d, e, f])
+        if L3 != 0 {
+            return self.write(0, [a, b, c, d, e, f]);
+        }
+        // SAFETY: see `len`; the helper makes room and clears it.
+        let has_room = unsafe { bpf_skb_change_head(self.0, EthHdr::LEN as u32, 0) == 0 };
+        has_room && self.write(0, [a, b, c, d, e, f, ether_type.to_be()])
     }
 
     /// The ARP packet, if it is one for IPv4 over Ethernet.

@@ -83,7 +83,7 @@ pub fn tell<F: Stages>(skb: Skb, mtu: u32) -> i32 {
     let is_written = maps::may_tell(kernel::now())
         && skb.quote(quoted as u32, (F::HEADER + icmp::HEADER) as i32)
         && F::write(skb, packet, F::gateway(network), mtu as u16, quote)
-        && skb.set_macs(ethernet.src, network.bridge_mac);
+        && skb.address(F::ETHER_TYPE, ethernet.src, network.bridge_mac);
     if !is_written {
         return refuse(Hook::FromContainer, skb, dropped);
     }

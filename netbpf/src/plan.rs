@@ -27,6 +27,7 @@ use netbpf_common::{
 
 use crate::{
     dataplane::{
+        Objects,
         attach::{Place, hooks_of},
         maps::{Contents, Sizes, SubnetKey},
     },
@@ -34,7 +35,7 @@ use crate::{
     host::{
         Mac,
         address::{Address, Preference},
-        link::Link,
+        link::{Framing, Link},
         sysctl::{Knob, Sysctl},
     },
     model::{self, Model},
@@ -117,6 +118,8 @@ pub struct Links {
     pub containers: Vec<Container>,
     /// The names of the interfaces to the outside, sorted.
     pub uplinks: Vec<String>,
+    /// Those of them whose packets have no Ethernet header.
+    pub bare_uplinks: BTreeSet<String>,
     /// Sysctls of interfaces and their values, in the order in which they must be written. Those
     /// of a bridge come after it is made.
     pub sysctls: Vec<(Sysctl, &'static str)>,
@@ -146,10 +149,28 @@ impl Links {
             .flat_map(|(interface, role)| {
                 hooks_of(role).iter().map(|hook| Place {
                     hook: *hook,
+                    framing: self.framing_of(interface),
                     interface: interface.to_owned(),
                 })
             })
             .collect()
+    }
+
+    fn framing_of(&self, interface: &str) -> Framing {
+        if self.bare_uplinks.contains(interface) {
+            Framing::Bare
+        } else {
+            Framing::Ethernet
+        }
+    }
+
+    /// The objects with the programs of all these interfaces.
+    pub fn objects(&self) -> Objects {
+        if self.bare_uplinks.is_empty() {
+            Objects::Ethernet
+        } else {
+            Objects::All
+        }
     }
 }
 
@@ -179,10 +200,17 @@ pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Erro
         .collect();
     let uplinks = uplinks(model, &bridges, facts)?;
     let sysctls = sysctls(model, &bridges, facts);
+    let is_bare = |name: &&String| {
+        facts
+            .link(name)
+            .is_some_and(|link| link.framing() == Some(Framing::Bare))
+    };
+    let bare_uplinks = uplinks.iter().filter(is_bare).cloned().collect();
     Ok(Links {
         bridges,
         containers,
         uplinks,
+        bare_uplinks,
         sysctls,
     })
 }
@@ -309,8 +337,8 @@ fn refusal(link: &Link, own: &BTreeSet<&str>, facts: &Facts) -> Option<&'static 
     if link.master.is_some() {
         return Some("it is a port of another interface, which is the one to name");
     }
-    if !link.is_ethernet() {
-        return Some("an interface without Ethernet header is not supported yet");
+    if link.framing().is_none() {
+        return Some("its packets begin neither with an Ethernet header nor with IP's");
     }
     None
 }

@@ -207,7 +207,8 @@ impl<'a> Applying<'a> {
 
     fn compare(&self, model: &mut Model, purpose: Purpose) -> Result<(Survey, Todo)> {
         let survey = survey::survey(self.host, self.instance, &self.journal, model, purpose)?;
-        let load = dataplane::wanted_load(&PinDirs::of(self.instance.name()));
+        let pins = PinDirs::of(self.instance.name());
+        let load = dataplane::wanted_load(&pins, survey.links.objects());
         let todo = steps::todo(self.instance, &self.journal, model, &survey, load)?;
         Ok((survey, todo))
     }

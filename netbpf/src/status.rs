@@ -12,16 +12,15 @@ use crate::{
     allocations::Allocations,
     config,
     dataplane::{
-        self,
-        attach::Place,
-        attach::hooks_of,
+        self, Objects,
+        attach::{Place, hooks_of},
         maps::{self, MapFill, Maps},
     },
     host::{
         Host,
         bpffs::PinDirs,
         kernel::{self, Release},
-        link::Link,
+        link::{Framing, Link},
     },
     plan, reconcile,
     state::{self, Instance, Inventory},
@@ -148,7 +147,7 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
         drops: Vec::new(),
         slow_path: Vec::new(),
     };
-    let missing = dataplane::missing(&pins);
+    let missing = dataplane::missing(&pins, Objects::Ethernet);
     if !missing.is_empty() {
         if dataplane::loaded_mark(&pins).is_some() {
             status.state = State::Degraded;
@@ -220,6 +219,7 @@ fn interfaces(pins: &PinDirs, links: &[Link]) -> Result<Vec<Interface>> {
         for hook in hooks_of(interface.role) {
             let place = Place {
                 hook: *hook,
+                framing: link.and_then(Link::framing).unwrap_or(Framing::Ethernet),
                 interface: name.clone(),
             };
             if link.is_some() && place.is_hooked(pins, ifindex)? {

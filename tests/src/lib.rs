@@ -12,3 +12,4 @@ pub mod prog_run;
 pub mod scene;
 pub mod sockets;
 pub mod topology;
+pub mod tun;

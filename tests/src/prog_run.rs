@@ -17,7 +17,7 @@ use std::{
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use netbpf::{
     dataplane::{
-        self,
+        self, Objects,
         maps::{Contents, Maps, Sizes, SubnetKey},
     },
     host::bpffs::{self, PinDirs},
@@ -328,7 +328,7 @@ impl Bed {
             base,
         };
         pins.create().expect("directories for pins");
-        if let Err(error) = dataplane::load(&pins, sizes) {
+        if let Err(error) = dataplane::load(&pins, sizes, Objects::All) {
             let _ = fs::remove_dir_all(&pins.base);
             panic!("{error}");
         }

@@ -29,12 +29,9 @@ pub fn from_netdev(skb: Skb) -> i32 {
         return finish(Hook::FromNetdev, skb, Verdict::PASS);
     }
     skb.pull_headers();
-    let Some(ethernet) = skb.ethernet() else {
-        return finish(Hook::FromNetdev, skb, Verdict::PASS);
-    };
-    match ethernet.ether_type {
-        V4::ETHER_TYPE => stages::<V4>(skb),
-        V6::ETHER_TYPE => stages::<V6>(skb),
+    match skb.ether_type() {
+        Some(V4::ETHER_TYPE) => stages::<V4>(skb),
+        Some(V6::ETHER_TYPE) => stages::<V6>(skb),
         _ => finish(Hook::FromNetdev, skb, Verdict::PASS),
     }
 }
@@ -58,7 +55,7 @@ pub fn ip<F: Stages>(skb: Skb) -> i32 {
         Err(reason) => return not_understood::<F>(skb, reason),
     };
     // Neither is ever a flow; an error has the tuple of an echo with the identifier 0.
-    if icmp::is_error(packet) || is_to_everybody(skb) {
+    if icmp::is_error(packet) || skb.is_to_everybody() {
         return UNKNOWN;
     }
     let Some(half) = conntrack::find(&packet.tuple, origin::OUTSIDE) else {
@@ -107,7 +104,7 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
     if is_martian::<F>(&packet.tuple.src_addr) {
         return refuse(Hook::FromNetdev, skb, DropReason::MartianSource);
     }
-    if is_to_everybody(skb) {
+    if skb.is_to_everybody() {
         return finish(Hook::FromNetdev, skb, unpublished(packet, address));
     }
     if icmp::is_error(packet) {
@@ -120,13 +117,6 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
         Ok(()) => finish(Hook::FromNetdev, skb, Verdict::commit(nat::commit::MAPPED)),
         Err(reason) => refuse(Hook::FromNetdev, skb, reason),
     }
-}
-
-/// Whether the frame goes to everybody on the link.
-#[inline(always)]
-fn is_to_everybody(skb: Skb) -> bool {
-    skb.ethernet()
-        .is_some_and(|ethernet| ethernet.dst.is_group())
 }
 
 /// An ICMP error; the action. What is about no known flow is about the host's own.

@@ -42,9 +42,9 @@ pub fn to_netdev(skb: Skb) -> i32 {
 #[inline(always)]
 fn from_host(skb: Skb) -> i32 {
     skb.pull_headers();
-    match skb.ethernet() {
-        Some(ethernet) if ethernet.ether_type == V4::ETHER_TYPE => stages::<V4>(skb),
-        Some(ethernet) if ethernet.ether_type == V6::ETHER_TYPE => stages::<V6>(skb),
+    match skb.ether_type() {
+        Some(V4::ETHER_TYPE) => stages::<V4>(skb),
+        Some(V6::ETHER_TYPE) => stages::<V6>(skb),
         _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
     }
 }
@@ -151,9 +151,9 @@ fn draft<F: Stages>() -> Option<u32> {
 #[inline(always)]
 fn from_bridge(skb: Skb) -> i32 {
     skb.pull_headers();
-    match skb.ethernet() {
-        Some(ethernet) if ethernet.ether_type == V4::ETHER_TYPE => V4::to_netdev(skb),
-        Some(ethernet) if ethernet.ether_type == V6::ETHER_TYPE => V6::to_netdev(skb),
+    match skb.ether_type() {
+        Some(V4::ETHER_TYPE) => V4::to_netdev(skb),
+        Some(V6::ETHER_TYPE) => V6::to_netdev(skb),
         _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
     }
 }

@@ -16,8 +16,8 @@ use aya::programs::{
 use netbpf_common::{endpoint::role, verdict::Hook};
 use nix::errno::Errno;
 
-use super::Error;
-use crate::host::bpffs::PinDirs;
+use super::{Error, Objects, programs};
+use crate::host::{bpffs::PinDirs, link::Framing};
 
 /// The hooks of an interface in each role.
 pub const fn hooks_of(role: u8) -> &'static [Hook] {
@@ -36,16 +36,40 @@ const fn attach_type(hook: Hook) -> TcAttachType {
     }
 }
 
+/// The name of a hook's program for interfaces with that framing.
+pub const fn program_of(hook: Hook, framing: Framing) -> &'static str {
+    match (framing, hook) {
+        (Framing::Bare, Hook::FromNetdev) => "from_netdev_l3",
+        (Framing::Bare, Hook::ToNetdev) => "to_netdev_l3",
+        _ => hook.name(),
+    }
+}
+
 /// Where one hook meets one interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place {
     /// The hook.
     pub hook: Hook,
+    /// What the interface's packets begin with.
+    pub framing: Framing,
     /// The interface's name in the host's namespace.
     pub interface: String,
 }
 
 impl Place {
+    /// The name of the program that runs here.
+    pub fn program(&self) -> &'static str {
+        program_of(self.hook, self.framing)
+    }
+
+    fn pinned(&self, ifindex: u32) -> PinnedHook {
+        PinnedHook {
+            hook: self.hook,
+            framing: self.framing,
+            ifindex,
+        }
+    }
+
     fn error(&self, what: &'static str) -> impl Fn(String) -> Error {
         move |cause| Error::Hook {
             what,
@@ -68,7 +92,7 @@ impl Place {
         let Some(program) = self.linked_program(pins, ifindex)? else {
             return Ok(false);
         };
-        let pinned = pins.progs.join(self.hook.name());
+        let pinned = pins.progs.join(self.program());
         if !pinned.exists() {
             return Ok(false);
         }
@@ -86,7 +110,7 @@ impl Place {
 
     /// The id of the program that the pinned link runs; `None` without a pin.
     fn linked_program(&self, pins: &PinDirs, ifindex: u32) -> Result<Option<u32>, Error> {
-        let pin = pin_of(pins, self.hook, ifindex);
+        let pin = self.pinned(ifindex).path(pins);
         if !pin.exists() {
             return Ok(None);
         }
@@ -106,12 +130,10 @@ impl Place {
     /// The interface is missing, or a failed system call.
     pub fn attach(&self, pins: &PinDirs, ifindex: u32) -> Result<(), Error> {
         let error = self.error("attach");
-        let pin = pin_of(pins, self.hook, ifindex);
-        let fresh = pins
-            .links
-            .join(format!("{}-{ifindex}_new", self.hook.name()));
+        let pin = self.pinned(ifindex).path(pins);
+        let fresh = pins.links.join(format!("{}-{ifindex}_new", self.program()));
         remove_if_there(&fresh).map_err(|source| error(cause(&source)))?;
-        let mut program = SchedClassifier::from_pin(pins.progs.join(self.hook.name()))
+        let mut program = SchedClassifier::from_pin(pins.progs.join(self.program()))
             .map_err(|source| error(cause(&source)))?;
         let link = program
             .attach_with_options(
@@ -127,10 +149,6 @@ impl Place {
             .map_err(|source| error(cause(&source)))?;
         fs::rename(&fresh, &pin).map_err(|source| error(cause(&source)))
     }
-}
-
-fn pin_of(pins: &PinDirs, hook: Hook, ifindex: u32) -> PathBuf {
-    pins.links.join(format!("{}-{ifindex}", hook.name()))
 }
 
 /// The innermost cause in words: the outer ones only name the system call.
@@ -151,13 +169,22 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A pinned link by its name: the hook and the ifindex that it was made for.
+/// A pinned link by its name: the program and the ifindex that it was made for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PinnedHook {
     /// The hook.
     pub hook: Hook,
+    /// What the packets of its interface begin with.
+    pub framing: Framing,
     /// The interface's ifindex when it was attached.
     pub ifindex: u32,
+}
+
+impl PinnedHook {
+    fn path(self, pins: &PinDirs) -> PathBuf {
+        let program = program_of(self.hook, self.framing);
+        pins.links.join(format!("{program}-{}", self.ifindex))
+    }
 }
 
 /// The pinned links, by ifindex and hook; names that are no link's are left out.
@@ -185,10 +212,12 @@ pub fn pinned(pins: &PinDirs) -> Result<Vec<PinnedHook>, Error> {
 }
 
 fn parse_link_name(name: &str) -> Option<PinnedHook> {
-    let (hook, ifindex) = name.rsplit_once('-')?;
-    let hook = Hook::ALL.into_iter().find(|known| known.name() == hook)?;
+    let (program, ifindex) = name.rsplit_once('-')?;
+    let (hook, framing) =
+        programs(Objects::All).find(|(hook, framing)| program_of(*hook, *framing) == program)?;
     Some(PinnedHook {
         hook,
+        framing,
         ifindex: ifindex.parse().ok()?,
     })
 }
@@ -199,13 +228,11 @@ fn parse_link_name(name: &str) -> Option<PinnedHook> {
 ///
 /// A failed system call; a pin that is gone is no error.
 pub fn detach(pins: &PinDirs, hook: PinnedHook) -> Result<(), Error> {
-    let pin = pins
-        .links
-        .join(format!("{}-{}", hook.hook.name(), hook.ifindex));
+    let pin = hook.path(pins);
     remove_if_there(&pin).map_err(|source| Error::Pin { path: pin, source })
 }
 
-/// Gives every pinned link of `hook` the loaded `program`, each in one step.
+/// Gives every pinned link of a hook the loaded `program`, each in one step.
 ///
 /// # Errors
 ///
@@ -213,13 +240,14 @@ pub fn detach(pins: &PinDirs, hook: PinnedHook) -> Result<(), Error> {
 /// gone can't be changed and is ended instead.
 pub(super) fn replace(
     pins: &PinDirs,
-    hook: Hook,
+    (hook, framing): (Hook, Framing),
     program: &mut SchedClassifier,
 ) -> Result<(), Error> {
-    for pin in pinned(pins)?.into_iter().filter(|pin| pin.hook == hook) {
-        let path = pins.links.join(format!("{}-{}", hook.name(), pin.ifindex));
+    let is_its = |pin: &PinnedHook| pin.hook == hook && pin.framing == framing;
+    for pin in pinned(pins)?.into_iter().filter(is_its) {
+        let path = pin.path(pins);
         let error = |cause: String| Error::Program {
-            name: hook.name(),
+            name: program_of(hook, framing),
             cause,
         };
         let link = PinnedLink::from_pin(&path).map_err(|source| error(cause(&source)))?;
@@ -274,7 +302,16 @@ mod tests {
             parse_link_name("from_container-12"),
             Some(PinnedHook {
                 hook: Hook::FromContainer,
+                framing: Framing::Ethernet,
                 ifindex: 12
+            })
+        );
+        assert_eq!(
+            parse_link_name("to_netdev_l3-7"),
+            Some(PinnedHook {
+                hook: Hook::ToNetdev,
+                framing: Framing::Bare,
+                ifindex: 7
             })
         );
         assert_eq!(parse_link_name("from_nowhere-12"), None);

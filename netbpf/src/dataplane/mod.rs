@@ -16,11 +16,23 @@ use aya::{
 use netbpf_common::{config::ABI_VERSION, verdict::Hook};
 
 use self::maps::Sizes;
-use crate::host::{bpffs::PinDirs, kernel};
+use crate::host::{bpffs::PinDirs, kernel, link::Framing};
 
 /// The object with all programs, as it was built with this binary; empty where the build was told
 /// to leave it out.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netbpf-ebpf"));
+
+/// The object with the programs for interfaces whose packets have no Ethernet header.
+static L3_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netbpf-ebpf-l3"));
+
+/// Which objects the interfaces of a host ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Objects {
+    /// The one for Ethernet.
+    Ethernet,
+    /// Also the one for interfaces without.
+    All,
+}
 
 /// The program that arms the sweep. It is never attached.
 const START_SWEEP: &str = "start_sweep";
@@ -132,7 +144,7 @@ impl ObjectMark {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi_version: ABI_VERSION,
-            hash: fnv1a(OBJECT),
+            hash: fnv1a(OBJECT.iter().chain(L3_OBJECT)),
         }
     }
 
@@ -160,8 +172,8 @@ impl ObjectMark {
 const MARK: &str = "/netbpf,";
 
 /// FNV-1a over 64 bits: tells objects apart, keeps nobody out.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+fn fnv1a<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
@@ -171,15 +183,28 @@ pub fn loaded_mark(pins: &PinDirs) -> Option<ObjectMark> {
     ObjectMark::parse(fs::read_link(mark_of(pins)).ok()?.to_str()?)
 }
 
-/// Whether everything of the dataplane is pinned.
+/// Whether everything of the dataplane is pinned that every host needs.
 pub fn is_loaded(pins: &PinDirs) -> bool {
-    missing(pins).is_empty()
+    missing(pins, Objects::Ethernet).is_empty()
 }
 
-/// What of the dataplane is not pinned, in words: `map networks`, `program to_netdev`.
-pub fn missing(pins: &PinDirs) -> Vec<String> {
-    let programs = Hook::ALL.iter().map(|hook| hook.name());
-    let programs = programs
+/// The programs of `objects`: hook and framing.
+pub fn programs(objects: Objects) -> impl Iterator<Item = (Hook, Framing)> {
+    let ethernet = Hook::ALL.into_iter().map(|hook| (hook, Framing::Ethernet));
+    let bare = match objects {
+        Objects::Ethernet => &[][..],
+        Objects::All => &BARE,
+    };
+    ethernet.chain(bare.iter().map(|hook| (*hook, Framing::Bare)))
+}
+
+/// The hooks that [`L3_OBJECT`] has programs for.
+const BARE: [Hook; 2] = [Hook::FromNetdev, Hook::ToNetdev];
+
+/// What of `objects` is not pinned, in words: `map networks`, `program to_netdev`.
+pub fn missing(pins: &PinDirs, objects: Objects) -> Vec<String> {
+    let programs = programs(objects)
+        .map(|(hook, framing)| attach::program_of(hook, framing))
         .filter(|name| !pins.progs.join(name).exists())
         .map(|name| format!("program {name}"));
     missing_maps(pins)
@@ -242,16 +267,24 @@ pub enum Load {
     Fresh,
     /// Another object's programs run, and give way to this one's.
     Replace,
+    /// The object for interfaces without Ethernet header is wanted beside what is loaded.
+    Bare,
     /// Some pins were lost. Where one was a map's, all maps are made anew: they only fit each other
     /// as they grew together, and the flows are lost.
     Mend,
 }
 
 /// What [`load`] would do.
-pub fn wanted_load(pins: &PinDirs) -> Load {
+pub fn wanted_load(pins: &PinDirs, objects: Objects) -> Load {
     let mark = loaded_mark(pins);
     match (is_loaded(pins), mark) {
-        (true, Some(mark)) if mark == ObjectMark::own() => Load::Nothing,
+        (true, Some(mark)) if mark == ObjectMark::own() => {
+            if missing(pins, objects).is_empty() {
+                Load::Nothing
+            } else {
+                Load::Bare
+            }
+        }
         (true, _) => Load::Replace,
         // The mark is written when a load is complete.
         (false, Some(_)) => Load::Mend,
@@ -259,7 +292,7 @@ pub fn wanted_load(pins: &PinDirs) -> Load {
     }
 }
 
-/// Loads the object and pins its maps and programs; links that are pinned get the new programs,
+/// Loads `objects` and pins their maps and programs; links that are pinned get the new programs,
 /// each in one step, and flows stay. Arms the sweep. Says what was done.
 ///
 /// The directories must be there, and [`check`] must have agreed. A load that is cut short is
@@ -268,10 +301,15 @@ pub fn wanted_load(pins: &PinDirs) -> Load {
 /// # Errors
 ///
 /// The verifier's refusal, or a failed system call.
-pub fn load(pins: &PinDirs, sizes: Sizes) -> Result<Load, Error> {
-    let todo = wanted_load(pins);
-    if todo == Load::Nothing {
-        return Ok(todo);
+pub fn load(pins: &PinDirs, sizes: Sizes, objects: Objects) -> Result<Load, Error> {
+    let todo = wanted_load(pins, objects);
+    match todo {
+        Load::Nothing => return Ok(todo),
+        Load::Bare => {
+            load_bare(pins, sizes)?;
+            return Ok(todo);
+        }
+        Load::Fresh | Load::Replace | Load::Mend => {}
     }
     // While the mark is there, a load that is cut short here mends once more.
     if todo == Load::Mend && missing_maps(pins).next().is_some() {
@@ -281,7 +319,7 @@ pub fn load(pins: &PinDirs, sizes: Sizes) -> Result<Load, Error> {
         }
     }
     remove_mark(pins)?;
-    let mut object = load_object(pins, sizes)?;
+    let mut object = load_object(pins, sizes, OBJECT)?;
     // The verifier sees every program before the first one gives way.
     for name in Hook::ALL
         .iter()
@@ -297,8 +335,13 @@ pub fn load(pins: &PinDirs, sizes: Sizes) -> Result<Load, Error> {
     }
     for hook in Hook::ALL {
         let program = program(&mut object, hook.name())?;
-        attach::replace(pins, hook, program)?;
+        attach::replace(pins, (hook, Framing::Ethernet), program)?;
         repin(pins, hook.name(), program)?;
+    }
+    match objects {
+        Objects::All => load_bare(pins, sizes)?,
+        // Those of another version would be taken for this one's later.
+        Objects::Ethernet => unpin_bare(pins)?,
     }
     let sweep = program(&mut object, START_SWEEP)?;
     repin(pins, START_SWEEP, sweep)?;
@@ -307,8 +350,32 @@ pub fn load(pins: &PinDirs, sizes: Sizes) -> Result<Load, Error> {
     Ok(todo)
 }
 
-fn load_object(pins: &PinDirs, sizes: Sizes) -> Result<Ebpf, Error> {
-    if OBJECT.is_empty() {
+/// As [`load`], for [`L3_OBJECT`] alone.
+fn load_bare(pins: &PinDirs, sizes: Sizes) -> Result<(), Error> {
+    let mut object = load_object(pins, sizes, L3_OBJECT)?;
+    for hook in BARE {
+        let name = attach::program_of(hook, Framing::Bare);
+        let program = program(&mut object, name)?;
+        program.load().map_err(|source| Error::Program {
+            name,
+            cause: attach::cause(&source),
+        })?;
+        attach::replace(pins, (hook, Framing::Bare), program)?;
+        repin(pins, name, program)?;
+    }
+    Ok(())
+}
+
+fn unpin_bare(pins: &PinDirs) -> Result<(), Error> {
+    for hook in BARE {
+        let path = pins.progs.join(attach::program_of(hook, Framing::Bare));
+        attach::remove_if_there(&path).map_err(|source| Error::Pin { path, source })?;
+    }
+    Ok(())
+}
+
+fn load_object(pins: &PinDirs, sizes: Sizes, object: &[u8]) -> Result<Ebpf, Error> {
+    if object.is_empty() {
         return Err(Error::Object(
             "this netbpf was built without them".to_owned(),
         ));
@@ -323,7 +390,7 @@ fn load_object(pins: &PinDirs, sizes: Sizes) -> Result<Ebpf, Error> {
         loader.map_max_entries(spec.name, spec.max_entries(sizes));
     }
     loader
-        .load(OBJECT)
+        .load(object)
         .map_err(|error| Error::Object(attach::cause(&error)))
 }
 
@@ -389,9 +456,8 @@ fn write_mark(pins: &PinDirs) -> Result<(), Error> {
 
 /// The programs that are pinned and the id that the kernel gave each.
 pub fn program_ids(pins: &PinDirs) -> Vec<(&'static str, u32)> {
-    Hook::ALL
-        .iter()
-        .map(|hook| hook.name())
+    programs(Objects::All)
+        .map(|(hook, framing)| attach::program_of(hook, framing))
         .filter_map(|name| {
             Some((
                 name,

@@ -31,6 +31,19 @@ use super::{
 /// `ARPHRD_ETHER`: frames have an Ethernet header.
 pub const ARP_ETHER: u16 = 1;
 
+/// The `ARPHRD_*` numbers of links whose packets begin with the network header: PPP, raw IP, IP in
+/// IP of both families, SIT, GRE over both, and none at all, which tun and WireGuard have.
+const ARP_BARE: [u16; 8] = [512, 519, 768, 769, 776, 778, 823, 0xfffe];
+
+/// What the packets of a link begin with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// An Ethernet header.
+    Ethernet,
+    /// The network header.
+    Bare,
+}
+
 const RUNNING_PAUSE: Duration = Duration::from_millis(2);
 
 /// A link as the kernel shows it.
@@ -73,6 +86,15 @@ impl Link {
     /// Whether its frames have an Ethernet header.
     pub fn is_ethernet(&self) -> bool {
         self.arp_type == ARP_ETHER
+    }
+
+    /// What its packets begin with; none: with something else than IP has.
+    pub fn framing(&self) -> Option<Framing> {
+        match self.arp_type {
+            ARP_ETHER => Some(Framing::Ethernet),
+            other if ARP_BARE.contains(&other) => Some(Framing::Bare),
+            _ => None,
+        }
     }
 }
 

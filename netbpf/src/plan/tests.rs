@@ -270,8 +270,21 @@ fn ports_of_bridges_and_links_of_any_instance_are_no_uplinks() {
         arp_type: 65534,
         ..link(33, "wg0")
     });
+    facts.links.push(Link {
+        arp_type: 32,
+        ..link(34, "ib0")
+    });
     let links = links("default", &model, &facts).unwrap();
-    assert_eq!(links.uplinks, ["br0", "up0"]);
+    assert_eq!(links.uplinks, ["br0", "up0", "wg0"]);
+    let bare: Vec<Place> = links
+        .places()
+        .into_iter()
+        .filter(|place| place.framing == Framing::Bare)
+        .collect();
+    let programs: Vec<&str> = bare.iter().map(Place::program).collect();
+    assert_eq!(programs, ["from_netdev_l3", "to_netdev_l3"]);
+    assert!(bare.iter().all(|place| place.interface == "wg0"));
+    assert_eq!(links.objects(), Objects::All);
 }
 
 #[test]

@@ -126,7 +126,7 @@ pub fn todo(
 ) -> Result<Todo> {
     let mut todo = Todo::default();
     let wanted = wanted_in_journal(instance, survey);
-    begin(&mut todo, instance, load);
+    begin(&mut todo, instance, survey, load);
     for (index, bridge) in survey.links.bridges.iter().enumerate() {
         links_of_bridge(&mut todo, index, bridge, journal, survey);
     }
@@ -181,7 +181,7 @@ pub fn todo(
     Ok(todo)
 }
 
-fn begin(todo: &mut Todo, instance: &Instance, load: Load) {
+fn begin(todo: &mut Todo, instance: &Instance, survey: &Survey, load: Load) {
     let version = env!("CARGO_PKG_VERSION");
     match load {
         Load::Nothing => return,
@@ -193,8 +193,13 @@ fn begin(todo: &mut Todo, instance: &Instance, load: Load) {
                 format!("programs of netbpf {version}"),
             );
         }
+        Load::Bare => {
+            let what = "programs for interfaces without Ethernet header";
+            todo.add("dataplane", instance.name(), what);
+        }
         Load::Mend => {
-            let lost = dataplane::missing(&PinDirs::of(instance.name())).join(", ");
+            let pins = PinDirs::of(instance.name());
+            let lost = dataplane::missing(&pins, survey.links.objects()).join(", ");
             let what = if lost.contains("map ") {
                 "programs and maps loaded anew, without the flows"
             } else {
@@ -602,6 +607,7 @@ fn leftover_hooks(survey: &Survey) -> Vec<PinnedHook> {
     let stays = |pin: &PinnedHook| {
         survey.links.places().iter().any(|place| {
             place.hook == pin.hook
+                && place.framing == pin.framing
                 && !survey.leaving().any(|name| name == place.interface)
                 && survey
                     .observed
@@ -749,7 +755,8 @@ impl Doer<'_> {
         bpffs::ensure_mounted()?;
         let pins = self.pins();
         pins.create()?;
-        dataplane::load(&pins, Sizes::of(self.model.conntrack.max_entries))?;
+        let sizes = Sizes::of(self.model.conntrack.max_entries);
+        dataplane::load(&pins, sizes, self.survey.links.objects())?;
         let mut maps = Maps::open(&pins.maps)?;
         // Programs that meet a packet must find a config, so it is written before the first hook.
         if maps.config()? == GlobalConfig::default() {

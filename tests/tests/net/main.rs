@@ -8,6 +8,7 @@ mod errors;
 mod listing;
 mod paths;
 mod purge;
+mod uplinks;
 mod wire;
 
 /// A small host: an ordinary network with a published web server, and a neighbour for it.
