@@ -23,8 +23,8 @@ pub struct Allocations {
     pub last_ids: LastIds,
     /// The id of each network, by name.
     pub networks: BTreeMap<String, u32>,
-    /// Container ends, by container.
-    pub endpoints: BTreeMap<String, EndpointAllocation>,
+    /// Container ends, by container and then by network.
+    pub endpoints: BTreeMap<String, BTreeMap<String, EndpointAllocation>>,
     /// Published ports and service ports.
     pub mappings: Vec<MappingAllocation>,
     /// The automatic virtual addresses of services, by service.
@@ -104,8 +104,8 @@ pub struct MappingKey {
     pub proto: Proto,
     /// The host address; `None` for all of them and for a service.
     pub host_ip: Option<IpAddr>,
-    /// The port on the host, or of the virtual address.
-    pub host_port: u16,
+    /// The port on the host, or of the virtual address; `None` for one that needs none.
+    pub host_port: Option<u16>,
     /// The port of the containers.
     pub container_port: u16,
 }

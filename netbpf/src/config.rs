@@ -25,8 +25,12 @@ use std::fmt;
 use toml::de::DeTable;
 
 use self::{
-    container::ContainerSpec, findings::Findings, host::HostSpec, network::NetworkSpec,
-    service::ServiceSpec, table::Table,
+    container::{AttachmentSpec, ContainerSpec},
+    findings::Findings,
+    host::HostSpec,
+    network::NetworkSpec,
+    service::ServiceSpec,
+    table::Table,
 };
 use crate::{
     allocations::Allocations,
@@ -148,5 +152,13 @@ impl Document {
         self.containers
             .iter()
             .find(|container| container.name.value == name)
+    }
+
+    /// Every container's place in a network, in the order of the document.
+    fn attachments(&self) -> impl Iterator<Item = (&ContainerSpec, &AttachmentSpec)> {
+        self.containers.iter().flat_map(|container| {
+            let attachments = container.attachments.iter();
+            attachments.map(move |attachment| (container, attachment))
+        })
     }
 }

@@ -80,14 +80,25 @@ pub struct Bridge {
     pub addresses: Vec<(IpNet, Preference)>,
 }
 
-/// A container's namespace and veth pair that must be there.
+/// A container's namespace that must be there, with its loopback interface up.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Container {
+pub struct Namespace {
     /// The container's name.
-    pub name: String,
-    /// Its namespace.
+    pub container: String,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// A container's end in a network: a veth pair that must be there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct End {
+    /// The container's name.
+    pub container: String,
+    /// The network's name.
+    pub network: String,
+    /// The container's namespace.
     pub netns: PathBuf,
-    /// Its endpoint id.
+    /// The endpoint id.
     pub endpoint: u32,
     /// The bridge that the host's side is a port of.
     pub bridge: String,
@@ -105,7 +116,7 @@ pub struct Container {
     pub mtu: u32,
     /// The addresses of the container's side.
     pub addresses: Vec<IpNet>,
-    /// Where its default routes lead; none on an internal network.
+    /// Where the container's default routes by this end lead: at most one a family.
     pub gateways: Vec<IpAddr>,
 }
 
@@ -114,8 +125,10 @@ pub struct Container {
 pub struct Links {
     /// One for each network, in the order of the document.
     pub bridges: Vec<Bridge>,
-    /// One for each container, in the order of the document.
-    pub containers: Vec<Container>,
+    /// One for each container that has one of its own, in the order of the document.
+    pub namespaces: Vec<Namespace>,
+    /// One for each container and network of it, in the order of the document.
+    pub ends: Vec<End>,
     /// The names of the interfaces to the outside, sorted.
     pub uplinks: Vec<String>,
     /// Those of them whose packets have no Ethernet header.
@@ -128,8 +141,8 @@ pub struct Links {
 impl Links {
     /// The interfaces that must be hooked, and as what.
     pub fn roles(&self) -> impl Iterator<Item = (&str, u8)> {
-        let containers = self
-            .containers
+        let ends = self
+            .ends
             .iter()
             .map(|it| (it.veth.as_str(), role::CONTAINER));
         let bridges = self
@@ -140,7 +153,7 @@ impl Links {
             .uplinks
             .iter()
             .map(|name| (name.as_str(), role::UPLINK));
-        containers.chain(bridges).chain(uplinks)
+        ends.chain(bridges).chain(uplinks)
     }
 
     /// Every hook that must be in place.
@@ -193,10 +206,10 @@ pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Erro
         .iter()
         .map(|network| bridge(instance, model, network, facts))
         .collect();
-    let containers: Vec<Container> = model
-        .containers
-        .iter()
-        .filter_map(|it| container(instance, it, model.network(&it.attachment.network)?))
+    let namespaces = model.containers.iter().filter_map(namespace).collect();
+    let ends = model
+        .ends()
+        .filter_map(|(container, attachment)| end(instance, model, container, attachment))
         .collect();
     let uplinks = uplinks(model, &bridges, facts)?;
     let sysctls = sysctls(model, &bridges, facts);
@@ -208,7 +221,8 @@ pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Erro
     let bare_uplinks = uplinks.iter().filter(is_bare).cloned().collect();
     Ok(Links {
         bridges,
-        containers,
+        namespaces,
+        ends,
         uplinks,
         bare_uplinks,
         sysctls,
@@ -245,47 +259,65 @@ fn bridge(instance: &str, model: &Model, network: &model::Network, facts: &Facts
     }
 }
 
-fn container(
+fn namespace(container: &model::Container) -> Option<Namespace> {
+    match container.mode {
+        model::Mode::Bridge | model::Mode::None => Some(Namespace {
+            container: container.name.clone(),
+            path: container.netns.clone(),
+        }),
+        model::Mode::Host | model::Mode::Joined(_) => None,
+    }
+}
+
+/// A container's end in a network; `None` for a network that isn't there.
+fn end(
     instance: &str,
+    model: &Model,
     container: &model::Container,
-    network: &model::Network,
-) -> Option<Container> {
-    let attachment = &container.attachment;
-    let addresses = attachment
-        .addresses()
-        .filter_map(|addr| {
-            let subnet = network
-                .subnets
-                .iter()
-                .find(|subnet| subnet.contains(&addr))?;
-            IpNet::new(addr, subnet.prefix_len()).ok()
-        })
-        .collect();
-    let gateways = network
-        .gateways
-        .iter()
-        .filter(|gateway| {
-            !network.internal
-                && attachment
-                    .addresses()
-                    .any(|addr| addr.is_ipv4() == gateway.is_ipv4())
-        })
-        .copied()
-        .collect();
-    Some(Container {
-        name: container.name.clone(),
+    attachment: &model::Attachment,
+) -> Option<End> {
+    let network = model.network(&attachment.network)?;
+    let in_subnet = |addr: IpAddr| {
+        let mut subnets = network.subnets.iter();
+        let subnet = subnets.find(|subnet| subnet.contains(&addr))?;
+        IpNet::new(addr, subnet.prefix_len()).ok()
+    };
+    let alias = alias_prefix(instance);
+    let (name, network_name) = (&container.name, &network.name);
+    Some(End {
+        container: name.clone(),
+        network: network_name.clone(),
         netns: container.netns.clone(),
         endpoint: attachment.endpoint,
         bridge: network.bridge.clone(),
-        veth: naming::veth(instance, &container.name, &network.name),
-        alias: format!("{}container:{}", alias_prefix(instance), container.name),
-        veth_mac: naming::veth_mac(instance, &container.name, &network.name),
+        veth: naming::veth(instance, name, network_name),
+        alias: format!("{alias}container:{name}:{network_name}"),
+        veth_mac: naming::veth_mac(instance, name, network_name),
         interface: attachment.interface.clone(),
         mac: attachment.mac,
         mtu: network.mtu.into(),
-        addresses,
-        gateways,
+        addresses: attachment.addresses().filter_map(in_subnet).collect(),
+        gateways: default_routes(model, container, attachment, network),
     })
+}
+
+/// Where the default routes by an attachment lead: those of the families whose gateway it is.
+fn default_routes(
+    model: &Model,
+    container: &model::Container,
+    attachment: &model::Attachment,
+    network: &model::Network,
+) -> Vec<IpAddr> {
+    let is_gateway = |family: &model::Family| {
+        container
+            .gateway(model, *family)
+            .is_some_and(|gateway| gateway.endpoint == attachment.endpoint)
+    };
+    model::Family::BOTH
+        .into_iter()
+        .filter(is_gateway)
+        .filter_map(|family| network.gateway(family))
+        .collect()
 }
 
 /// The interfaces to the outside, sorted by name.
@@ -405,12 +437,12 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
             existing(facts, &bridge.name)?,
         );
     }
-    for (wanted, container) in links.containers.iter().zip(&model.containers) {
-        let Some(network) = model.network(&container.attachment.network) else {
+    for (end, (_, attachment)) in links.ends.iter().zip(model.ends()) {
+        let Some(network) = model.network(&attachment.network) else {
             continue;
         };
-        let veth = existing(facts, &wanted.veth)?;
-        put_container(&mut contents, container, network.id, veth.index);
+        let veth = existing(facts, &end.veth)?;
+        put_end(&mut contents, attachment, network.id, veth.index);
     }
     for name in &links.uplinks {
         put_uplink(&mut contents, existing(facts, name)?);
@@ -418,7 +450,7 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
     put_host_addresses(&mut contents, model, facts);
     for container in &model.containers {
         for binding in &container.publish {
-            put_published(&mut contents, container, binding);
+            put_published(&mut contents, model, container, binding);
         }
     }
     for service in &model.services {
@@ -487,13 +519,7 @@ fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridg
     }
 }
 
-fn put_container(
-    contents: &mut Contents,
-    container: &model::Container,
-    network: u32,
-    ifindex: u32,
-) {
-    let attachment = &container.attachment;
+fn put_end(contents: &mut Contents, attachment: &model::Attachment, network: u32, ifindex: u32) {
     let endpoint = Endpoint {
         id: attachment.endpoint,
         network,
@@ -595,30 +621,39 @@ fn port_key<F: Family>(addr: F::Addr, port: u16, protocol: model::Proto) -> Port
     }
 }
 
+/// A published port leads to the container's gateway network, each family by itself (row A2).
 fn put_published(
     contents: &mut Contents,
+    model: &Model,
     container: &model::Container,
     binding: &model::PortBinding,
 ) {
-    let attachment = &container.attachment;
     let (host_v4, host_v6) = match binding.host_ip {
         None => (Some(Ipv4::UNSPECIFIED), Some(Ipv6::UNSPECIFIED)),
         Some(IpAddr::V4(addr)) => (Some(addr.into()), None),
         Some(IpAddr::V6(addr)) => (None, Some(addr.into())),
     };
-    if let (Some(host), Some(addr)) = (host_v4, attachment.ipv4) {
-        let key = port_key::<V4>(host, binding.host_port, binding.proto);
-        contents
-            .published_v4
-            .insert(key, target(addr.into(), attachment.endpoint, binding));
+    let Some(port) = binding.host_port else {
+        return;
+    };
+    let gateway_v4 = container.gateway(model, model::Family::V4);
+    let gateway_v6 = container.gateway(model, model::Family::V6);
+    if let (Some(host), Some(end)) = (host_v4, gateway_v4)
+        && let Some(addr) = end.ipv4
+    {
+        let key = port_key::<V4>(host, port, binding.proto);
+        let target = target(addr.into(), end.endpoint, binding);
+        contents.published_v4.insert(key, target);
+        put_mapping(contents, binding.mapping, end.endpoint);
     }
-    if let (Some(host), Some(addr)) = (host_v6, attachment.ipv6) {
-        let key = port_key::<V6>(host, binding.host_port, binding.proto);
-        contents
-            .published_v6
-            .insert(key, target(addr.into(), attachment.endpoint, binding));
+    if let (Some(host), Some(end)) = (host_v6, gateway_v6)
+        && let Some(addr) = end.ipv6
+    {
+        let key = port_key::<V6>(host, port, binding.proto);
+        let target = target(addr.into(), end.endpoint, binding);
+        contents.published_v6.insert(key, target);
+        put_mapping(contents, binding.mapping, end.endpoint);
     }
-    put_mapping(contents, binding.mapping, attachment.endpoint);
 }
 
 fn target<F: Family>(
@@ -645,8 +680,7 @@ fn put_service(contents: &mut Contents, model: &Model, service: &model::Service)
     let attachments: Vec<&model::Attachment> = service
         .backends
         .iter()
-        .filter_map(|name| model.container(name))
-        .map(|container| &container.attachment)
+        .filter_map(|name| model.container(name)?.attachment(&service.network))
         .collect();
     for port in &service.ports {
         for vip in &service.vips {
@@ -700,7 +734,7 @@ fn put_reserved_ports(contents: &mut Contents, model: &Model, facts: &Facts) {
         .containers
         .iter()
         .flat_map(|container| &container.publish)
-        .map(|binding| (binding.proto.number(), binding.host_port));
+        .filter_map(|binding| Some((binding.proto.number(), binding.host_port?)));
     let reserved = facts
         .reserved_ports
         .iter()

@@ -269,7 +269,7 @@ fn stands(
             .any(|link| link.name == name && link.up)
     };
     if !links.bridges.iter().all(|bridge| up(&bridge.name))
-        || !links.containers.iter().all(|container| up(&container.veth))
+        || !links.ends.iter().all(|end| up(&end.veth))
     {
         return Ok(false);
     }

@@ -48,10 +48,10 @@ fn direction(half: &Half) -> String {
     format!("{source} -> {destination}{id}")
 }
 
-/// Which flows are wanted, with the container's name resolved to its endpoint id.
+/// Which flows are wanted, with the container's name resolved to its endpoint ids.
 struct Wanted<'f> {
     filter: &'f FlowFilter,
-    endpoint: Option<u32>,
+    endpoints: Option<Vec<u32>>,
 }
 
 impl Wanted<'_> {
@@ -59,7 +59,9 @@ impl Wanted<'_> {
         let within = |subnet: Option<IpNet>, address: IpAddr| {
             subnet.is_none_or(|subnet| subnet.contains(&address))
         };
-        let has_end = |endpoint: u32| [flow.from_endpoint, flow.to_endpoint].contains(&endpoint);
+        let has_end = |endpoints: &Vec<u32>| {
+            endpoints.contains(&flow.from_endpoint) || endpoints.contains(&flow.to_endpoint)
+        };
         within(self.filter.src, flow.original.src_addr)
             && within(self.filter.dst, flow.original.dst_addr)
             && self
@@ -67,7 +69,7 @@ impl Wanted<'_> {
                 .proto
                 .as_deref()
                 .is_none_or(|proto| is_proto(flow, proto))
-            && self.endpoint.is_none_or(has_end)
+            && self.endpoints.as_ref().is_none_or(has_end)
     }
 }
 
@@ -79,11 +81,11 @@ fn is_proto(flow: &Flow, proto: &str) -> bool {
 
 /// `conntrack ls`.
 pub(super) fn ls(instance: &Instance, filter: &FlowFilter, listing: Listing) -> Result<()> {
-    let endpoint = match &filter.container {
+    let endpoints = match &filter.container {
         None => None,
-        Some(name) => Some(endpoint_of(instance, name)?),
+        Some(name) => Some(endpoints_of(instance, name)?),
     };
-    let wanted = Wanted { filter, endpoint };
+    let wanted = Wanted { filter, endpoints };
     // Without privileges nothing would seem to be loaded.
     kernel::require()?;
     let mut flows = conntrack::list(&PinDirs::of(instance.name()))
@@ -92,11 +94,12 @@ pub(super) fn ls(instance: &Instance, filter: &FlowFilter, listing: Listing) -> 
     display::list(&flows, listing)
 }
 
-fn endpoint_of(instance: &Instance, name: &str) -> Result<u32> {
+fn endpoints_of(instance: &Instance, name: &str) -> Result<Vec<u32>> {
     let model = committed::model(instance)?;
     let container = model.container(name);
     let container = container.ok_or_else(|| Error::host(format!("no such container: {name}")))?;
-    Ok(container.attachment.endpoint)
+    let attachments = container.attachments.iter();
+    Ok(attachments.map(|attachment| attachment.endpoint).collect())
 }
 
 #[cfg(test)]
@@ -107,7 +110,7 @@ mod tests {
     fn count(flows: &[Flow], filter: FlowFilter, endpoint: Option<u32>) -> usize {
         let wanted = Wanted {
             filter: &filter,
-            endpoint,
+            endpoints: endpoint.map(|endpoint| vec![endpoint]),
         };
         flows.iter().filter(|flow| wanted.matches(flow)).count()
     }

@@ -21,7 +21,7 @@ use crate::{
 struct ContainerRow<'m> {
     name: &'m str,
     netns: &'m Path,
-    mode: &'static str,
+    mode: String,
     networks: Vec<AttachmentRow<'m>>,
 }
 
@@ -40,12 +40,12 @@ impl<'m> ContainerRow<'m> {
         Self {
             name: &container.name,
             netns: &container.netns,
-            mode: "bridge",
-            networks: vec![AttachmentRow::of(
-                instance,
-                &container.name,
-                &container.attachment,
-            )],
+            mode: container.mode.to_string(),
+            networks: container
+                .attachments
+                .iter()
+                .map(|attachment| AttachmentRow::of(instance, &container.name, attachment))
+                .collect(),
         }
     }
 }

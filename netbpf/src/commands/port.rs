@@ -11,7 +11,7 @@ use crate::{
     cli::Listing,
     display::{self, Row, joined},
     error::Error,
-    model::{Container, Model, PortBinding, Proto},
+    model::{Container, Family, Model, PortBinding, Proto},
     state::Instance,
 };
 
@@ -31,24 +31,25 @@ struct PortRow<'m> {
 
 impl<'m> PortRow<'m> {
     /// One row for each address of the container that packets for the host address can reach.
-    fn of(container: &'m Container, binding: &PortBinding) -> Vec<Self> {
-        let addresses = container.attachment.addresses();
-        let row = |container_ip: IpAddr| {
+    fn of(model: &Model, container: &'m Container, binding: &'m PortBinding) -> Vec<Self> {
+        let row = |family| {
+            let gateway = container.gateway(model, family)?;
+            let container_ip = gateway.address(family)?;
             let host_ip = host_ip_of(binding, container_ip)?;
             Some(Self {
                 container: &container.name,
                 service: None,
-                network: &container.attachment.network,
+                network: &gateway.network,
                 proto: binding.proto,
                 host_ip,
-                host_port: Some(binding.host_port),
+                host_port: binding.host_port,
                 container_ip,
                 container_port: binding.container_port,
-                allow: &[],
-                deny: &[],
+                allow: &binding.allow,
+                deny: &binding.deny,
             })
         };
-        addresses.filter_map(row).collect()
+        Family::BOTH.into_iter().filter_map(row).collect()
     }
 
     fn host(&self) -> String {
@@ -91,7 +92,7 @@ fn rows_of(model: &Model) -> Vec<PortRow<'_>> {
             .map(move |binding| (container, binding))
     });
     bindings
-        .flat_map(|(container, binding)| PortRow::of(container, binding))
+        .flat_map(|(container, binding)| PortRow::of(model, container, binding))
         .collect()
 }
 

@@ -61,7 +61,9 @@ fn port(port: &ServicePort) -> String {
 
 impl<'m> BackendRow<'m> {
     fn of(model: &Model, service: &Service, name: &'m str, flows: Option<&[Flow]>) -> Self {
-        let attachment = model.container(name).map(|container| &container.attachment);
+        let attachment = model
+            .container(name)
+            .and_then(|container| container.attachment(&service.network));
         let has_family = |address: &IpAddr| {
             service
                 .vips
@@ -135,7 +137,7 @@ mod tests {
         let model = model();
         let service = &model.services[0];
         let mapping = service.ports[0].mapping;
-        let web = model.containers[0].attachment.endpoint;
+        let web = model.containers[0].attachments[0].endpoint;
         let flows = [
             flow(mapping, web),
             flow(mapping, web),

@@ -27,8 +27,8 @@ pub(super) fn check(document: &Document, findings: &mut Findings) {
             taken.insert(network.gateway(subnet.value), owner);
         }
     }
-    for container in &document.containers {
-        container_addresses(document, container, &mut taken, findings);
+    for (container, attachment) in document.attachments() {
+        container_addresses(document, container, attachment, &mut taken, findings);
     }
     for service in &document.services {
         vips(document, service, &mut taken, findings);
@@ -97,12 +97,10 @@ fn gateways(network: &NetworkSpec, findings: &mut Findings) {
 fn container_addresses(
     document: &Document,
     container: &ContainerSpec,
+    attachment: &AttachmentSpec,
     taken: &mut Taken,
     findings: &mut Findings,
 ) {
-    let Some(attachment) = &container.attachment else {
-        return;
-    };
     let Some(network) = document.network(&attachment.network.value) else {
         return;
     };

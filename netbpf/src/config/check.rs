@@ -5,7 +5,7 @@ use std::{
     hash::Hash,
 };
 
-use super::{Document, addresses, findings::Findings, ports};
+use super::{Document, addresses, container::AttachmentSpec, findings::Findings, ports};
 
 /// Notes everything that doesn't fit together.
 pub(super) fn document(document: &Document, findings: &mut Findings) {
@@ -88,10 +88,7 @@ fn bridges(document: &Document, findings: &mut Findings) {
 }
 
 fn references(document: &Document, findings: &mut Findings) {
-    for container in &document.containers {
-        let Some(attachment) = &container.attachment else {
-            continue;
-        };
+    for (container, attachment) in document.attachments() {
         let network = &attachment.network;
         if document.network(&network.value).is_none() {
             let what = format!(
@@ -120,10 +117,8 @@ fn references(document: &Document, findings: &mut Findings) {
                 findings.error(backend.line, what);
                 continue;
             };
-            let Some(attachment) = &container.attachment else {
-                continue;
-            };
-            if attachment.network.value != network.value {
+            let is_there = |it: &AttachmentSpec| it.network.value == network.value;
+            if !container.attachments.is_empty() && !container.attachments.iter().any(is_there) {
                 let what = format!(
                     "service {name:?}: backend {:?} is not in network {:?}",
                     backend.value, network.value
@@ -155,10 +150,7 @@ fn namespaces(document: &Document, findings: &mut Findings) {
 
 fn macs(document: &Document, findings: &mut Findings) {
     let mut owners = Owners::new();
-    for container in &document.containers {
-        let Some(attachment) = &container.attachment else {
-            continue;
-        };
+    for (container, attachment) in document.attachments() {
         let Some(mac) = &attachment.mac else {
             continue;
         };

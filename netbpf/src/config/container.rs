@@ -23,8 +23,8 @@ pub(super) struct ContainerSpec {
     pub name: At<String>,
     /// Its namespace.
     pub netns: At<PathBuf>,
-    /// Its network; `None` when it can't be told.
-    pub attachment: Option<AttachmentSpec>,
+    /// Its networks, as far as they can be told.
+    pub attachments: Vec<AttachmentSpec>,
     /// Its published ports, as written and as understood.
     pub publish: Vec<At<(String, Publish)>>,
 }
@@ -54,7 +54,7 @@ impl ContainerSpec {
             netns: table
                 .parsed("netns", findings, netns_path)
                 .unwrap_or(default_netns),
-            attachment: read_attachment(table, findings),
+            attachments: read_attachment(table, findings).into_iter().collect(),
             publish: read_publish(table, findings),
             name,
         }

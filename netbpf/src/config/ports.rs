@@ -21,32 +21,39 @@ type Bound<'d> = HashMap<(u16, Proto), Vec<(IpAddr, &'d str)>>;
 pub(super) fn check(document: &Document, findings: &mut Findings) {
     let mut bound = Bound::new();
     for container in &document.containers {
-        let Some(network) = network_of(document, container) else {
-            continue;
-        };
+        let networks = networks_of(document, container);
+        let outward = networks.iter().filter(|network| !network.internal);
+        let outward: Vec<&NetworkSpec> = outward.copied().collect();
         for publish in &container.publish {
-            if network.internal {
-                warn_of_internal(container, network, publish, findings);
-                continue;
+            match (networks.as_slice(), outward.as_slice()) {
+                ([], _) => {}
+                (_, []) => warn_of_internal(container, &networks, publish, findings),
+                _ => bind(document, container, &outward, publish, &mut bound, findings),
             }
-            bind(document, container, network, publish, &mut bound, findings);
         }
     }
 }
 
-fn network_of<'d>(document: &'d Document, container: &ContainerSpec) -> Option<&'d NetworkSpec> {
-    document.network(&container.attachment.as_ref()?.network.value)
+fn networks_of<'d>(document: &'d Document, container: &ContainerSpec) -> Vec<&'d NetworkSpec> {
+    let attachments = container.attachments.iter();
+    attachments
+        .filter_map(|attachment| document.network(&attachment.network.value))
+        .collect()
 }
 
 fn warn_of_internal(
     container: &ContainerSpec,
-    network: &NetworkSpec,
+    networks: &[&NetworkSpec],
     publish: &At<(String, Publish)>,
     findings: &mut Findings,
 ) {
+    let why = match networks {
+        [network] => format!("network {:?} is internal", network.name.value),
+        _ => "all its networks are internal".to_owned(),
+    };
     let what = format!(
-        "container {:?}: publish {:?} has no effect: network {:?} is internal",
-        container.name.value, publish.value.0, network.name.value
+        "container {:?}: publish {:?} has no effect: {why}",
+        container.name.value, publish.value.0
     );
     findings.warn(publish.line, what);
 }
@@ -54,7 +61,7 @@ fn warn_of_internal(
 fn bind<'d>(
     document: &Document,
     container: &'d ContainerSpec,
-    network: &NetworkSpec,
+    networks: &[&NetworkSpec],
     publish: &At<(String, Publish)>,
     bound: &mut Bound<'d>,
     findings: &mut Findings,
@@ -64,11 +71,12 @@ fn bind<'d>(
         value: (text, publish),
     } = publish;
     let scope = format!("container {:?}: publish {text:?}", container.name.value);
-    let Some(addresses) = host_addresses(network, publish) else {
-        let what = format!(
-            "{scope}: network {:?} has no such family",
-            network.name.value
-        );
+    let Some(addresses) = host_addresses(networks, publish) else {
+        let names: Vec<String> = networks
+            .iter()
+            .map(|network| format!("{:?}", network.name.value))
+            .collect();
+        let what = format!("{scope}: network {} has no such family", names.join(", "));
         findings.error(*line, what);
         return;
     };
@@ -102,13 +110,13 @@ fn bind<'d>(
 
 /// The host addresses of a publish, the unspecified one for all of a family; `None` when the
 /// container has no address of the family that it names.
-fn host_addresses(network: &NetworkSpec, publish: &Publish) -> Option<Vec<IpAddr>> {
+fn host_addresses(networks: &[&NetworkSpec], publish: &Publish) -> Option<Vec<IpAddr>> {
     let has_family = |is_ipv4: bool| {
-        network.subnets.is_none()
-            || network
-                .subnets()
-                .iter()
-                .any(|subnet| subnet.value.addr().is_ipv4() == is_ipv4)
+        networks.iter().any(|network| {
+            let mut subnets = network.subnets().iter();
+            network.subnets.is_none()
+                || subnets.any(|subnet| subnet.value.addr().is_ipv4() == is_ipv4)
+        })
     };
     match publish.host_ip {
         Some(address) => has_family(address.is_ipv4()).then(|| vec![address]),

@@ -9,14 +9,13 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::IpNet;
-
 use super::{
     ConfigErrors, Document,
     addresses::given_addresses,
     container::{AttachmentSpec, ContainerSpec},
     findings::Findings,
     network::NetworkSpec,
+    publish::Publish,
     service::ServiceSpec,
 };
 use crate::{
@@ -25,7 +24,10 @@ use crate::{
         MappingKey, Owner, VipAllocation,
     },
     ipam::{self, Pool},
-    model::{Attachment, Container, Host, Model, Network, PortBinding, Service, ServicePort},
+    model::{
+        Attachment, Container, Family, GatewayMode, Host, Mode, Model, Network, PortBinding,
+        Service, ServicePort,
+    },
     naming,
 };
 
@@ -47,6 +49,7 @@ pub(super) fn resolve(
             .uplinks
             .as_ref()
             .map(|uplinks| uplinks.iter().map(|uplink| uplink.value.clone()).collect()),
+        ..Host::default()
     };
     let conntrack = document.conntrack.clone();
     Ok((
@@ -59,24 +62,6 @@ pub(super) fn resolve(
         },
         resolver.next,
     ))
-}
-
-/// A family, where something is done once for each.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    const fn of(subnet: IpNet) -> Self {
-        match subnet {
-            IpNet::V4(_) => Self::V4,
-            IpNet::V6(_) => Self::V6,
-        }
-    }
 }
 
 /// At most one address of each family.
@@ -120,11 +105,19 @@ struct Resolver<'d> {
     /// Who has an address, for errors.
     holders: BTreeMap<IpAddr, String>,
     /// The automatic addresses that containers and services keep, by their holder's name.
-    kept: BTreeMap<(Kind, &'d str), Addresses>,
+    kept: BTreeMap<Holder<'d>, Addresses>,
     /// The earlier mappings.
     mappings: HashMap<&'d MappingKey, &'d MappingAllocation>,
     /// The MACs that are taken in each network.
     macs: HashMap<&'d str, BTreeSet<[u8; 6]>>,
+}
+
+/// Who has an automatic address, and in which network.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Holder<'d> {
+    kind: Kind,
+    name: &'d str,
+    network: &'d str,
 }
 
 /// What can have an automatic address.
@@ -196,10 +189,15 @@ impl<'d> Resolver<'d> {
             bridge: spec.bridge.value.clone(),
             subnets,
             gateways,
+            ip_range: Vec::new(),
             icc: spec.icc,
             internal: spec.internal,
+            gateway_mode_v4: GatewayMode::Nat,
+            gateway_mode_v6: GatewayMode::Nat,
             masquerade: spec.masquerade,
             mtu: spec.mtu,
+            trusted_interfaces: Vec::new(),
+            trusted_sources: Vec::new(),
         }
     }
 
@@ -217,10 +215,7 @@ impl<'d> Resolver<'d> {
     /// are published on, which must stay the host's.
     fn reserve_given(&mut self) {
         let document = self.document;
-        for container in &document.containers {
-            let Some(attachment) = &container.attachment else {
-                continue;
-            };
+        for (container, attachment) in document.attachments() {
             let holder = Kind::Container.label(&container.name.value);
             let network = &attachment.network.value;
             for address in given_addresses(attachment) {
@@ -255,28 +250,24 @@ impl<'d> Resolver<'d> {
     /// Marks what was chosen earlier and still has its owner and its subnet.
     fn reserve_kept(&mut self) {
         let (document, earlier) = (self.document, self.earlier);
-        for container in &document.containers {
+        for (container, attachment) in document.attachments() {
             let name = &container.name.value;
-            let (Some(attachment), Some(allocation)) =
-                (&container.attachment, earlier.endpoints.get(name))
-            else {
+            let network = &attachment.network.value;
+            let Some(allocation) = earlier_end(earlier, name, network) else {
                 continue;
             };
-            let network = &attachment.network.value;
             if self.next.networks.get(network) != Some(&allocation.identity.network) {
                 continue;
             }
             let given = Addresses::from_given(given_addresses(attachment).map(|a| a.value));
             let AutomaticChoices { ipv4, ipv6, mac } = allocation.automatic;
             let line = container.name.line;
-            self.keep(
-                Kind::Container,
+            let holder = Holder {
+                kind: Kind::Container,
                 name,
                 network,
-                line,
-                given,
-                Addresses { ipv4, ipv6 },
-            );
+            };
+            self.keep(holder, line, given, Addresses { ipv4, ipv6 });
             if let Some(mac) = mac.filter(|_| attachment.mac.is_none()) {
                 self.macs.entry(network).or_default().insert(mac);
             }
@@ -297,32 +288,28 @@ impl<'d> Resolver<'d> {
                 ipv6: allocation.ipv6,
             };
             let line = service.name.line;
-            let none = Addresses::default();
-            self.keep(Kind::Service, name, &network.value, line, none, chosen);
+            let holder = Holder {
+                kind: Kind::Service,
+                name,
+                network: &network.value,
+            };
+            self.keep(holder, line, Addresses::default(), chosen);
         }
     }
 
-    fn keep(
-        &mut self,
-        kind: Kind,
-        name: &'d str,
-        network: &'d str,
-        line: usize,
-        given: Addresses,
-        chosen: Addresses,
-    ) {
+    fn keep(&mut self, holder: Holder<'d>, line: usize, given: Addresses, chosen: Addresses) {
         for family in Family::BOTH {
             let (None, Some(address)) = (given.get(family), chosen.get(family)) else {
                 continue;
             };
-            let pools = self.pools.get(network).into_iter().flatten();
+            let pools = self.pools.get(holder.network).into_iter().flatten();
             let is_usable = pools
                 .map(Pool::subnet)
                 .any(|subnet| ipam::is_usable(subnet, address));
             if !is_usable {
                 continue;
             }
-            let owner = kind.label(name);
+            let owner = holder.kind.label(holder.name);
             if let Some(other) = self.holders.get(&address) {
                 let what = format!(
                     "{owner}: address {address}, which it was given automatically and keeps, \
@@ -331,32 +318,23 @@ impl<'d> Resolver<'d> {
                 self.findings.error(line, what);
                 continue;
             }
-            self.kept.entry((kind, name)).or_default().set(address);
-            self.reserve(network, address, owner);
+            self.kept.entry(holder).or_default().set(address);
+            self.reserve(holder.network, address, owner);
         }
     }
 
     /// The address of one family: the kept one, or the next free one. `None` when the network
     /// doesn't have the family.
-    fn choose(
-        &mut self,
-        (kind, name): (Kind, &'d str),
-        network: &str,
-        family: Family,
-        line: usize,
-    ) -> Option<IpAddr> {
-        let kept = self
-            .kept
-            .get(&(kind, name))
-            .and_then(|kept| kept.get(family));
+    fn choose(&mut self, holder: Holder<'d>, family: Family, line: usize) -> Option<IpAddr> {
+        let kept = self.kept.get(&holder).and_then(|kept| kept.get(family));
         if kept.is_some() {
             return kept;
         }
-        let mut pools = self.pools.get_mut(network)?.iter_mut();
-        let pool = pools.find(|pool| Family::of(pool.subnet()) == family)?;
+        let mut pools = self.pools.get_mut(holder.network)?.iter_mut();
+        let pool = pools.find(|pool| Family::of_net(pool.subnet()) == family)?;
         let address = pool.next_free();
         if address.is_none() {
-            let owner = kind.label(name);
+            let owner = holder.kind.label(holder.name);
             let what = format!("{owner}: no address of {} is free", pool.subnet());
             self.findings.error(line, what);
         }
@@ -368,47 +346,59 @@ impl<'d> Resolver<'d> {
         document
             .containers
             .iter()
-            .filter_map(|container| self.container(container))
+            .map(|container| self.container(container))
             .collect()
     }
 
-    fn container(&mut self, spec: &'d ContainerSpec) -> Option<Container> {
-        let attachment = self.attachment(spec, spec.attachment.as_ref()?);
-        let is_internal = self
-            .document
-            .network(&attachment.network)
-            .is_some_and(|network| network.internal);
-        // A container of an internal network gets no mapping (row P19).
-        let publish = if is_internal {
+    fn container(&mut self, spec: &'d ContainerSpec) -> Container {
+        let attachments: Vec<Attachment> = spec
+            .attachments
+            .iter()
+            .map(|attachment| self.attachment(spec, attachment))
+            .collect();
+        let is_internal = |attachment: &Attachment| {
+            let network = self.document.network(&attachment.network);
+            network.is_some_and(|network| network.internal)
+        };
+        // A container all of whose networks are internal gets no mapping (row P19).
+        let publish = if attachments.iter().all(is_internal) {
             &[]
         } else {
             spec.publish.as_slice()
         };
-        let publish = publish.iter().filter_map(|publish| {
-            let publish = &publish.value.1;
-            let host_port = publish.exact_port()?;
-            let key = MappingKey {
-                owner: Owner::Container(spec.name.value.clone()),
-                proto: publish.proto,
-                host_ip: publish.host_ip,
-                host_port,
-                container_port: publish.container_port,
-            };
-            Some(PortBinding {
-                mapping: self.mapping(key, &[]),
-                host_ip: publish.host_ip,
-                host_port,
-                container_port: publish.container_port,
-                proto: publish.proto,
-            })
-        });
-        let publish = publish.collect();
-        let netns = spec.netns.value.clone();
-        Some(Container {
+        let publish = publish
+            .iter()
+            .filter_map(|publish| self.binding(spec, &publish.value.1))
+            .collect();
+        Container {
             name: spec.name.value.clone(),
-            netns,
-            attachment,
+            netns: spec.netns.value.clone(),
+            mode: Mode::Bridge,
+            source_check: true,
+            attachments,
             publish,
+            expose: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+
+    fn binding(&mut self, spec: &ContainerSpec, publish: &Publish) -> Option<PortBinding> {
+        let host_port = publish.exact_port()?;
+        let key = MappingKey {
+            owner: Owner::Container(spec.name.value.clone()),
+            proto: publish.proto,
+            host_ip: publish.host_ip,
+            host_port: Some(host_port),
+            container_port: publish.container_port,
+        };
+        Some(PortBinding {
+            mapping: self.mapping(key, &[]),
+            host_ip: publish.host_ip,
+            host_port: Some(host_port),
+            container_port: publish.container_port,
+            proto: publish.proto,
+            allow: Vec::new(),
+            deny: Vec::new(),
         })
     }
 
@@ -422,12 +412,16 @@ impl<'d> Resolver<'d> {
         let given = Addresses::from_given(given_addresses(attachment).map(|a| a.value));
         let mut addresses = given;
         let mut automatic = AutomaticChoices::default();
+        let holder = Holder {
+            kind: Kind::Container,
+            name,
+            network,
+        };
         for family in Family::BOTH {
             if given.get(family).is_some() {
                 continue;
             }
-            let line = spec.name.line;
-            let chosen = self.choose((Kind::Container, name), network, family, line);
+            let chosen = self.choose(holder, family, spec.name.line);
             if let Some(address) = chosen {
                 addresses.set(address);
             }
@@ -448,7 +442,7 @@ impl<'d> Resolver<'d> {
             ipv6: addresses.ipv6,
             mac,
         };
-        let endpoint = self.endpoint(name, identity, automatic);
+        let endpoint = self.endpoint((name, network), identity, automatic);
         Attachment {
             endpoint,
             network: network.to_owned(),
@@ -456,6 +450,8 @@ impl<'d> Resolver<'d> {
             ipv6: addresses.ipv6,
             mac,
             interface: attachment.interface.clone(),
+            aliases: Vec::new(),
+            gw_priority: 0,
         }
     }
 
@@ -477,10 +473,7 @@ impl<'d> Resolver<'d> {
             }
         }
         let network_id = self.next.networks.get(network);
-        let kept = self
-            .earlier
-            .endpoints
-            .get(name)
+        let kept = earlier_end(self.earlier, name, network)
             .filter(|allocation| Some(&allocation.identity.network) == network_id)
             .and_then(|allocation| allocation.automatic.mac);
         let mac = kept.unwrap_or_else(|| {
@@ -494,11 +487,11 @@ impl<'d> Resolver<'d> {
 
     fn endpoint(
         &mut self,
-        container: &str,
+        (container, network): (&str, &str),
         identity: EndpointIdentity,
         automatic: AutomaticChoices,
     ) -> u32 {
-        let earlier = self.earlier.endpoints.get(container);
+        let earlier = earlier_end(self.earlier, container, network);
         let id = match earlier.filter(|allocation| allocation.identity == identity) {
             Some(allocation) => allocation.id,
             None => next_id(&mut self.next.last_ids.endpoint),
@@ -508,7 +501,8 @@ impl<'d> Resolver<'d> {
             identity,
             automatic,
         };
-        self.next.endpoints.insert(container.to_owned(), allocation);
+        let ends = self.next.endpoints.entry(container.to_owned()).or_default();
+        ends.insert(network.to_owned(), allocation);
         id
     }
 
@@ -551,7 +545,7 @@ impl<'d> Resolver<'d> {
                 owner: Owner::Service(name.clone()),
                 proto: ports.proto,
                 host_ip: None,
-                host_port: ports.port,
+                host_port: Some(ports.port),
                 container_port: ports.target_port,
             };
             ServicePort {
@@ -576,13 +570,16 @@ impl<'d> Resolver<'d> {
         })
     }
 
-    fn automatic_vips(&mut self, spec: &'d ServiceSpec, network: &str) -> Vec<IpAddr> {
+    fn automatic_vips(&mut self, spec: &'d ServiceSpec, network: &'d str) -> Vec<IpAddr> {
         let name = spec.name.value.as_str();
+        let holder = Holder {
+            kind: Kind::Service,
+            name,
+            network,
+        };
         let chosen: Vec<IpAddr> = Family::BOTH
             .into_iter()
-            .filter_map(|family| {
-                self.choose((Kind::Service, name), network, family, spec.name.line)
-            })
+            .filter_map(|family| self.choose(holder, family, spec.name.line))
             .collect();
         let addresses = Addresses::from_given(chosen.iter().copied());
         let allocation = VipAllocation {
@@ -593,6 +590,15 @@ impl<'d> Resolver<'d> {
         self.next.vips.insert(name.to_owned(), allocation);
         chosen
     }
+}
+
+/// What was chosen earlier for a container's end.
+fn earlier_end<'d>(
+    earlier: &'d Allocations,
+    container: &str,
+    network: &str,
+) -> Option<&'d EndpointAllocation> {
+    earlier.endpoints.get(container)?.get(network)
 }
 
 /// The next id of a counter that never goes back.

@@ -90,6 +90,17 @@ impl Rtnl {
         .unless(&[Errno::EEXIST])
     }
 
+    /// Makes the default route lead by `gateway`, which has to be on the link, instead of the one
+    /// that its family has: in one step.
+    pub fn replace_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
+        let route = default_route(gateway, index)?;
+        let request = self.handle().route().add(route).replace();
+        self.wait(
+            || format!("make the default route lead by {gateway}"),
+            request.execute(),
+        )
+    }
+
     /// Deletes the default route by `gateway`; a missing one is as it should be.
     pub fn del_default_route(&self, gateway: IpAddr, index: u32) -> Result<()> {
         let request = self.handle().route().del(default_route(gateway, index)?);

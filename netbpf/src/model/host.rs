@@ -1,12 +1,52 @@
-//! What belongs to the host itself: its ways out, and the flow table.
+//! What belongs to the host itself: its ways out, where automatic choices come from, and the flow
+//! table.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The host's own settings.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Host {
     /// The interfaces to the outside, by name; `None`: every one that qualifies.
     pub uplinks: Option<Vec<String>>,
+    /// The first and the last port that publishing without a host port picks from.
+    pub ephemeral_ports: (u16, u16),
+    /// Where automatic subnets come from.
+    pub address_pools: Vec<AddressPool>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            uplinks: None,
+            ephemeral_ports: (49000, 49900),
+            address_pools: AddressPool::defaults(),
+        }
+    }
+}
+
+/// A range that automatic subnets come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AddressPool {
+    /// The range.
+    pub base: IpNet,
+    /// The prefix length of each subnet: at least that of the range.
+    pub size: u8,
+}
+
+impl AddressPool {
+    /// The pools when the document names none: 172.16.0.0/12 in blocks of 16 bits, and
+    /// fd00:6e62::/48 in blocks of 64.
+    pub fn defaults() -> Vec<Self> {
+        let v4 = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12);
+        let v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x6e62, 0, 0, 0, 0, 0, 0), 48);
+        let pool = |base, size| Self { base, size };
+        vec![pool(v4.into(), 16), pool(v6.into(), 64)]
+    }
 }
 
 /// The flow table.

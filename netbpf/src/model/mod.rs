@@ -4,15 +4,17 @@
 //! map: `plan` brings those in.
 
 mod container;
+mod family;
 mod host;
 mod network;
 mod port_binding;
 mod service;
 
 pub use self::{
-    container::{Attachment, Container},
-    host::{Conntrack, Host, Timeouts},
-    network::Network,
+    container::{Attachment, Container, ContainerLink, ExposedPort, Mode},
+    family::Family,
+    host::{AddressPool, Conntrack, Host, Timeouts},
+    network::{GatewayMode, Network},
     port_binding::{PortBinding, Proto},
     service::{Service, ServicePort},
 };
@@ -43,5 +45,20 @@ impl Model {
         self.containers
             .iter()
             .find(|container| container.name == name)
+    }
+
+    /// Every container's end in a network, in the order of the document.
+    pub fn ends(&self) -> impl Iterator<Item = (&Container, &Attachment)> {
+        self.containers.iter().flat_map(|container| {
+            let attachments = container.attachments.iter();
+            attachments.map(move |attachment| (container, attachment))
+        })
+    }
+
+    /// The container that has that endpoint id.
+    pub fn owner(&self, endpoint: u32) -> Option<&Container> {
+        self.ends()
+            .find(|(_, attachment)| attachment.endpoint == endpoint)
+            .map(|(container, _)| container)
     }
 }

@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::Family;
+
 /// One network.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Network {
     /// Its id: never 0, and never used again for another network.
     pub id: u32,
@@ -17,17 +19,47 @@ pub struct Network {
     pub subnets: Vec<IpNet>,
     /// The gateway addresses, one for each subnet and in the same order.
     pub gateways: Vec<IpAddr>,
+    /// Where automatic addresses come from: at most one a family, inside its subnet; without one
+    /// the whole subnet.
+    pub ip_range: Vec<IpNet>,
     /// Its containers may talk to each other.
     pub icc: bool,
     /// No way in or out.
     pub internal: bool,
+    /// How IPv4 crosses the host.
+    pub gateway_mode_v4: GatewayMode,
+    /// How IPv6 crosses the host.
+    pub gateway_mode_v6: GatewayMode,
     /// What leaves the host gets the host's address.
     pub masquerade: bool,
     /// The MTU of the bridge and of the containers' interfaces.
     pub mtu: u16,
+    /// The interfaces by which container addresses can be reached directly.
+    pub trusted_interfaces: Vec<String>,
+    /// The sources that can reach container addresses directly.
+    pub trusted_sources: Vec<IpNet>,
+}
+
+/// How one family crosses the host (rows G1-G5).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum GatewayMode {
+    /// Published ports on the host's addresses; container addresses are closed.
+    #[default]
+    Nat,
+    /// As `Nat`, and container addresses are open.
+    NatUnprotected,
+    /// No host ports: published ports are open on the container addresses.
+    Routed,
+    /// An internal network without a gateway address.
+    Isolated,
 }
 
 impl Network {
+    /// Whether default routes lead by it.
+    pub const fn leads_out(&self) -> bool {
+        !self.internal
+    }
+
     /// The IPv4 subnet.
     pub fn subnet_v4(&self) -> Option<Ipv4Net> {
         self.subnets.iter().find_map(|subnet| match subnet {
@@ -58,5 +90,11 @@ impl Network {
             IpAddr::V6(gateway) => Some(*gateway),
             IpAddr::V4(_) => None,
         })
+    }
+
+    /// The gateway address of one family.
+    pub fn gateway(&self, family: Family) -> Option<IpAddr> {
+        let mut gateways = self.gateways.iter().copied();
+        gateways.find(|gateway| Family::of(*gateway) == family)
     }
 }

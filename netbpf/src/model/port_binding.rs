@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The protocol of a published port or a service port.
@@ -49,10 +50,14 @@ pub struct PortBinding {
     /// The host address it answers on. `None`: every one, of each family that the container has;
     /// `0.0.0.0` or `::`: every one of that family. A given one is of a family of the container.
     pub host_ip: Option<IpAddr>,
-    /// The port on the host; never 0.
-    pub host_port: u16,
+    /// The port on the host, never 0; `None` where the container is reached without one.
+    pub host_port: Option<u16>,
     /// The port of the container; never 0.
     pub container_port: u16,
     /// The protocol.
     pub proto: Proto,
+    /// The sources that may use it; none: all that `deny` doesn't name.
+    pub allow: Vec<IpNet>,
+    /// The sources that may not.
+    pub deny: Vec<IpNet>,
 }

@@ -50,9 +50,9 @@ fn network() -> model::Network {
         ],
         gateways: vec!["172.28.0.1".parse().unwrap(), "fd00:28::1".parse().unwrap()],
         icc: true,
-        internal: false,
         masquerade: true,
         mtu: 1450,
+        ..model::Network::default()
     }
 }
 
@@ -60,15 +60,21 @@ fn container(number: u8) -> model::Container {
     model::Container {
         name: format!("web{number}"),
         netns: Path::new("/run/netns").join(format!("web{number}")),
-        attachment: Attachment {
+        mode: model::Mode::Bridge,
+        source_check: true,
+        attachments: vec![Attachment {
             endpoint: 100 + u32::from(number),
             network: "front".to_owned(),
             ipv4: Some(Ipv4Addr::new(172, 28, 0, number)),
             ipv6: Some(Ipv6Addr::new(0xfd00, 0x28, 0, 0, 0, 0, 0, number.into())),
             mac: [0x02, 0x42, 172, 28, 0, number],
             interface: "eth0".to_owned(),
-        },
+            aliases: Vec::new(),
+            gw_priority: 0,
+        }],
         publish: Vec::new(),
+        expose: Vec::new(),
+        links: Vec::new(),
     }
 }
 
@@ -76,9 +82,11 @@ fn binding(mapping: u32, host_ip: Option<&str>, host_port: u16) -> PortBinding {
     PortBinding {
         mapping,
         host_ip: host_ip.map(|ip| ip.parse().unwrap()),
-        host_port,
+        host_port: Some(host_port),
         container_port: 80,
         proto: Proto::Tcp,
+        allow: Vec::new(),
+        deny: Vec::new(),
     }
 }
 
@@ -244,13 +252,127 @@ fn internal_network_has_no_way_out() {
     let mut model = model();
     model.networks[0].internal = true;
     let (links, contents) = planned(&model);
-    assert!(
-        links
-            .containers
-            .iter()
-            .all(|container| container.gateways.is_empty())
-    );
+    assert!(links.ends.iter().all(|end| end.gateways.is_empty()));
     assert_ne!(contents.networks[&3].flags & network_flags::INTERNAL, 0);
+}
+
+/// The model with a second network, that the first container is on too.
+fn model_of_two_networks() -> Model {
+    let mut model = model();
+    model.networks.push(model::Network {
+        id: 4,
+        name: "back".to_owned(),
+        bridge: "nb-back".to_owned(),
+        subnets: vec!["172.29.0.0/24".parse().unwrap()],
+        gateways: vec!["172.29.0.1".parse().unwrap()],
+        mtu: 1500,
+        ..model::Network::default()
+    });
+    model.containers[0].attachments.push(Attachment {
+        endpoint: 200,
+        network: "back".to_owned(),
+        ipv4: Some(Ipv4Addr::new(172, 29, 0, 10)),
+        ipv6: None,
+        mac: [0x02, 0x42, 172, 29, 0, 10],
+        interface: "eth1".to_owned(),
+        aliases: Vec::new(),
+        gw_priority: 0,
+    });
+    model
+}
+
+/// The plan of a model of two networks.
+fn planned_on_two(model: &Model) -> (Links, Contents) {
+    let mut facts = facts(model);
+    facts.links.push(link(4, "nb-back"));
+    facts.links.push(Link {
+        alias: Some("netbpf:default:container:web10:back".to_owned()),
+        ..link(50, &naming::veth("default", "web10", "back"))
+    });
+    let links = links("default", model, &facts).unwrap();
+    let contents = contents(model, &links, &facts).unwrap();
+    (links, contents)
+}
+
+#[test]
+fn container_on_two_networks_has_two_ends_and_one_namespace() {
+    let (links, contents) = planned_on_two(&model_of_two_networks());
+    let ends: Vec<(&str, &str, usize)> = links
+        .ends
+        .iter()
+        .map(|end| {
+            (
+                end.interface.as_str(),
+                end.bridge.as_str(),
+                end.gateways.len(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            ("eth0", "nb-front", 2),
+            ("eth1", "nb-back", 0),
+            ("eth0", "nb-front", 2)
+        ]
+    );
+    assert_eq!(links.namespaces.len(), 2);
+    assert_eq!(contents.interfaces[&50].network, 4);
+    assert_eq!(contents.interfaces[&50].endpoint, 200);
+    assert_eq!(
+        contents.endpoints_v4[&Ipv4::from_wire([172, 29, 0, 10])].id,
+        200
+    );
+}
+
+#[test]
+fn published_port_moves_with_the_gateway_of_its_family() {
+    let mut model = model_of_two_networks();
+    model.containers[0].attachments[1].gw_priority = 1;
+    let (links, contents) = planned_on_two(&model);
+    let routes: Vec<Vec<String>> = links.ends[..2]
+        .iter()
+        .map(|end| end.gateways.iter().map(IpAddr::to_string).collect())
+        .collect();
+    assert_eq!(routes, [vec!["fd00:28::1"], vec!["172.29.0.1"]]);
+    let v4 = contents.published_v4[&port_key::<V4>(Ipv4::UNSPECIFIED, 8080, Proto::Tcp)];
+    assert_eq!(
+        (v4.endpoint, Ipv4Addr::from(v4.addr)),
+        (200, Ipv4Addr::new(172, 29, 0, 10))
+    );
+    let v6 = contents.published_v6[&port_key::<V6>(Ipv6::UNSPECIFIED, 8080, Proto::Tcp)];
+    assert_eq!(v6.endpoint, 110);
+    let ends: Vec<u32> = contents
+        .mappings
+        .keys()
+        .filter(|key| key.mapping == 7)
+        .map(|key| key.endpoint)
+        .collect();
+    assert_eq!(ends, [110, 200]);
+}
+
+#[test]
+fn container_without_networks_has_a_namespace_and_no_end() {
+    let mut model = model();
+    for (container, mode) in model
+        .containers
+        .iter_mut()
+        .zip([model::Mode::None, model::Mode::Joined("web10".to_owned())])
+    {
+        container.mode = mode;
+        container.attachments.clear();
+        container.publish.clear();
+    }
+    model.services.clear();
+    let (links, contents) = planned(&model);
+    let names: Vec<&str> = links
+        .namespaces
+        .iter()
+        .map(|it| it.container.as_str())
+        .collect();
+    assert_eq!(names, ["web10"]);
+    assert!(links.ends.is_empty());
+    assert!(contents.endpoints_v4.is_empty() && contents.mappings.is_empty());
 }
 
 #[test]
@@ -353,7 +475,8 @@ proptest! {
         let with = |numbers: &BTreeSet<u8>| {
             let mut contents = Contents::default();
             for number in numbers {
-                put_container(&mut contents, &container(*number), 3, (*number).into());
+                let end = &container(*number).attachments[0];
+                put_end(&mut contents, end, 3, (*number).into());
             }
             contents
         };

@@ -49,9 +49,7 @@ where
         let address = SocketAddr::new(F::address(key.addr), key.port.get());
         if is_taken(address, key.proto) {
             let container = model
-                .containers
-                .iter()
-                .find(|container| container.attachment.endpoint == target.endpoint)
+                .owner(target.endpoint)
                 .map_or("", |container| container.name.as_str());
             return Err(Error::host(format!(
                 "container {container:?}: Bind for {address}/{} failed: a process of the host \

@@ -15,7 +15,7 @@ use netbpf_common::{config::GlobalConfig, verdict::Hook};
 use super::{
     Fault,
     report::{Action, Change},
-    survey::{self, BridgeSeen, ContainerSeen, Inside, Survey},
+    survey::{self, BridgeSeen, EndSeen, Inside, NamespaceSeen, Survey},
 };
 use crate::{
     dataplane::{
@@ -60,7 +60,9 @@ pub enum Step {
     Address(String, IpNet, Preference),
     /// Makes a container's namespace.
     MakeNetns(usize),
-    /// Makes a container's veth pair, both sides down.
+    /// Brings the loopback interface of a container's namespace up.
+    Loopback(usize),
+    /// Makes the veth pair of a container's end, both sides down.
     MakeVeth(usize),
     /// Writes to the maps who is where.
     WritePlaces,
@@ -68,8 +70,10 @@ pub enum Step {
     Attach(Place),
     /// Brings an interface of the host up.
     Up(String),
-    /// Brings the container's side into line: MAC, MTU, addresses, up, default routes.
+    /// Brings the container's side of an end into line: MAC, MTU, addresses, up.
     Inside(usize),
+    /// Makes the default routes of a container's namespace lead by the ends they must.
+    Routes(usize),
     /// Makes the host's side a port of its bridge.
     Enslave(usize),
     /// Tells the bridge where the container's MAC is.
@@ -134,8 +138,11 @@ pub fn todo(
     for (bridge, seen) in survey.links.bridges.iter().zip(&survey.bridges) {
         addresses_of_bridge(&mut todo, bridge, seen, survey);
     }
-    for (index, container) in survey.links.containers.iter().enumerate() {
-        links_of_container(&mut todo, index, container, &survey.containers[index]);
+    for (index, namespace) in survey.links.namespaces.iter().enumerate() {
+        make_namespace(&mut todo, index, namespace, &survey.namespaces[index]);
+    }
+    for (index, end) in survey.links.ends.iter().enumerate() {
+        links_of_end(&mut todo, index, end, &survey.ends[index]);
     }
     // The programs send packets out by any interface that the maps call an uplink.
     uplinks(&mut todo, survey);
@@ -147,14 +154,11 @@ pub fn todo(
     for (bridge, seen) in survey.links.bridges.iter().zip(&survey.bridges) {
         bring_up_bridge(&mut todo, bridge, seen, survey);
     }
-    for (index, container) in survey.links.containers.iter().enumerate() {
-        bring_up_container(
-            &mut todo,
-            index,
-            container,
-            &survey.containers[index],
-            survey,
-        );
+    for (index, end) in survey.links.ends.iter().enumerate() {
+        bring_up_end(&mut todo, index, end, &survey.ends[index], survey);
+    }
+    for (index, namespace) in survey.links.namespaces.iter().enumerate() {
+        lead_out(&mut todo, index, namespace, survey);
     }
     if todo.steps.iter().any(|step| matches!(step, Step::Up(_))) {
         todo.steps.push(Step::AwaitRunning);
@@ -228,10 +232,9 @@ fn wanted_in_journal(instance: &Instance, survey: &Survey) -> Vec<Noted> {
                 .map(|(net, _)| noted_address(&bridge.name, *net)),
         );
     }
-    for container in &survey.links.containers {
-        wanted.push(noted_netns(container, None));
-        wanted.push(noted_veth(container));
-    }
+    let namespaces = survey.links.namespaces.iter();
+    wanted.extend(namespaces.map(|namespace| noted_netns(namespace, None)));
+    wanted.extend(survey.links.ends.iter().map(noted_veth));
     let sysctls = survey.links.sysctls.iter();
     wanted.extend(sysctls.map(|(sysctl, _)| noted_sysctl(sysctl, String::new())));
     wanted
@@ -266,10 +269,10 @@ fn noted_address(interface: &str, net: IpNet) -> Noted {
     }
 }
 
-fn noted_netns(container: &plan::Container, found: Option<&Netns>) -> Noted {
+fn noted_netns(namespace: &plan::Namespace, found: Option<&Netns>) -> Noted {
     Noted::Netns {
-        container: container.name.clone(),
-        path: container.netns.clone(),
+        container: namespace.container.clone(),
+        path: namespace.path.clone(),
         id: found.map(Netns::id),
         origin: if found.is_some() {
             Origin::Adopted
@@ -279,12 +282,12 @@ fn noted_netns(container: &plan::Container, found: Option<&Netns>) -> Noted {
     }
 }
 
-fn noted_veth(container: &plan::Container) -> Noted {
+fn noted_veth(end: &plan::End) -> Noted {
     Noted::Veth {
-        name: container.veth.clone(),
-        alias: container.alias.clone(),
-        mac: container.veth_mac,
-        container: container.name.clone(),
+        name: end.veth.clone(),
+        alias: end.alias.clone(),
+        mac: end.veth_mac,
+        container: end.container.clone(),
     }
 }
 
@@ -398,37 +401,45 @@ fn sysctls(todo: &mut Todo, survey: &Survey) {
     }
 }
 
-fn links_of_container(
+fn make_namespace(
     todo: &mut Todo,
     index: usize,
-    container: &plan::Container,
-    seen: &ContainerSeen,
+    namespace: &plan::Namespace,
+    seen: &NamespaceSeen,
 ) {
+    todo.noted.push(noted_netns(namespace, seen.netns.as_ref()));
+    if seen.netns.is_none() {
+        todo.add("netns", &namespace.path.display().to_string(), "");
+        todo.steps.push(Step::MakeNetns(index));
+    } else if !seen.is_loopback_up {
+        todo.change("container", &namespace.container, "lo up");
+    }
+    if !seen.is_loopback_up {
+        todo.steps.push(Step::Loopback(index));
+    }
+}
+
+fn links_of_end(todo: &mut Todo, index: usize, end: &plan::End, seen: &EndSeen) {
     let misled = seen.veth.as_ref().filter(|_| seen.inside.is_none());
     for link in misled.into_iter().chain(&seen.squatter) {
         todo.steps.push(Step::DeleteVeth(link.clone()));
     }
-    todo.noted.push(noted_netns(container, seen.netns.as_ref()));
-    todo.noted.push(noted_veth(container));
-    if seen.netns.is_none() {
-        todo.add("netns", &container.netns.display().to_string(), "");
-        todo.steps.push(Step::MakeNetns(index));
-    }
+    todo.noted.push(noted_veth(end));
     if seen.inside.is_some() {
         return;
     }
-    let nets: Vec<String> = container.addresses.iter().map(IpNet::to_string).collect();
+    let nets: Vec<String> = end.addresses.iter().map(IpNet::to_string).collect();
     let detail = format!(
         "{} in {} with {}, by {} on {}",
-        container.interface,
-        container.netns.display(),
+        end.interface,
+        end.netns.display(),
         nets.join(", "),
-        container.veth,
-        container.bridge
+        end.veth,
+        end.bridge
     );
     match misled {
-        None => todo.add("container", &container.name, detail),
-        Some(_) => todo.change("container", &container.name, detail),
+        None => todo.add("container", &end.container, detail),
+        Some(_) => todo.change("container", &end.container, detail),
     }
     todo.steps.push(Step::MakeVeth(index));
 }
@@ -477,31 +488,22 @@ fn bring_up_bridge(todo: &mut Todo, bridge: &plan::Bridge, seen: &BridgeSeen, su
     }
 }
 
-fn bring_up_container(
-    todo: &mut Todo,
-    index: usize,
-    container: &plan::Container,
-    seen: &ContainerSeen,
-    survey: &Survey,
-) {
-    let fit = seen
-        .inside
-        .as_ref()
-        .map(|inside| unfit(container, seen, inside));
-    let missing = missing_hooks(&container.veth, survey);
+fn bring_up_end(todo: &mut Todo, index: usize, end: &plan::End, seen: &EndSeen, survey: &Survey) {
+    let fit = seen.inside.as_ref().map(|inside| unfit(end, seen, inside));
+    let missing = missing_hooks(&end.veth, survey);
     let standing = seen.veth.as_ref().filter(|_| seen.inside.is_some());
     let bridge = survey
         .observed
         .links
         .iter()
-        .find(|link| link.name == container.bridge);
+        .find(|link| link.name == end.bridge);
     let is_port = standing
         .is_some_and(|veth| veth.master.is_some() && veth.master == bridge.map(|it| it.index));
     // A port that changes its bridge is forgotten by both.
     let is_told = is_port
         && standing.is_some_and(|veth| {
             survey.observed.fdb.contains(&FdbEntry {
-                mac: container.mac,
+                mac: end.mac,
                 port: veth.index,
             })
         });
@@ -512,11 +514,12 @@ fn bring_up_container(
             details.push("hooked".to_owned());
         }
         if !is_port || !is_told || !is_up {
-            details.push(format!("{} on {}", container.veth, container.bridge));
+            details.push(format!("{} on {}", end.veth, end.bridge));
         }
     }
     if !details.is_empty() {
-        todo.change("container", &container.name, details.join(", "));
+        let detail = format!("{}: {}", end.interface, details.join(", "));
+        todo.change("container", &end.container, detail);
     }
     todo.steps.extend(missing.into_iter().map(Step::Attach));
     if fit.is_none_or(|details| !details.is_empty()) {
@@ -529,44 +532,58 @@ fn bring_up_container(
         todo.steps.push(Step::Fdb(index));
     }
     if !is_up {
-        todo.steps.push(Step::Up(container.veth.clone()));
+        todo.steps.push(Step::Up(end.veth.clone()));
+    }
+}
+
+/// The default routes, after every end of the container has its addresses and is up.
+fn lead_out(todo: &mut Todo, index: usize, namespace: &plan::Namespace, survey: &Survey) {
+    let ends = survey.links.ends.iter().zip(&survey.ends);
+    let own = ends.filter(|(end, _)| end.container == namespace.container);
+    let mut is_unfit = false;
+    let mut details = Vec::new();
+    for (end, seen) in own {
+        let Some(inside) = &seen.inside else {
+            is_unfit |= !end.gateways.is_empty();
+            continue;
+        };
+        // An interface that gets other addresses, or comes up, may lose or lack its routes.
+        is_unfit |= !end.gateways.is_empty() && !unfit(end, seen, inside).is_empty();
+        let (missing, extra) = routes_to_change(end, inside);
+        details.extend(missing.iter().map(|it| format!("default route by {it}")));
+        details.extend(extra.iter().map(|it| format!("no default route by {it}")));
+    }
+    if is_unfit || !details.is_empty() {
+        todo.steps.push(Step::Routes(index));
+    }
+    if !details.is_empty() {
+        todo.change("container", &namespace.container, details.join(", "));
     }
 }
 
 /// What the container's side lacks, in words.
-fn unfit(container: &plan::Container, seen: &ContainerSeen, inside: &Inside) -> Vec<String> {
+fn unfit(end: &plan::End, seen: &EndSeen, inside: &Inside) -> Vec<String> {
     let mut details = Vec::new();
-    if inside.link.mac != Some(container.mac) {
+    if inside.link.mac != Some(end.mac) {
         details.push("MAC".to_owned());
     }
     let veth_mtu = seen.veth.as_ref().map(|veth| veth.mtu);
-    if inside.link.mtu != container.mtu || veth_mtu != Some(container.mtu) {
-        details.push(format!("mtu {}", container.mtu));
+    if inside.link.mtu != end.mtu || veth_mtu != Some(end.mtu) {
+        details.push(format!("mtu {}", end.mtu));
     }
-    if !inside.link.up || !seen.is_loopback_up {
+    if !inside.link.up {
         details.push("up".to_owned());
     }
-    let (missing, extra) = addresses_to_change(container, inside);
+    let (missing, extra) = addresses_to_change(end, inside);
     details.extend(missing.iter().map(|net| format!("address {net}")));
     details.extend(extra.iter().map(|net| format!("no address {net}")));
-    let (missing, extra) = routes_to_change(container, inside);
-    details.extend(
-        missing
-            .iter()
-            .map(|gateway| format!("default route by {gateway}")),
-    );
-    details.extend(
-        extra
-            .iter()
-            .map(|gateway| format!("no default route by {gateway}")),
-    );
     details
 }
 
 /// Addresses that the container's side lacks, and global ones that it must not have.
-fn addresses_to_change(container: &plan::Container, inside: &Inside) -> (Vec<IpNet>, Vec<IpNet>) {
+fn addresses_to_change(end: &plan::End, inside: &Inside) -> (Vec<IpNet>, Vec<IpNet>) {
     let has = |net: &IpNet| inside.addresses.iter().any(|address| address.net == *net);
-    let missing = container
+    let missing = end
         .addresses
         .iter()
         .filter(|net| !has(net))
@@ -577,19 +594,19 @@ fn addresses_to_change(container: &plan::Container, inside: &Inside) -> (Vec<IpN
         .iter()
         .filter(|address| address.scope == Scope::Global)
         .map(|address| address.net)
-        .filter(|net| !container.addresses.contains(net))
+        .filter(|net| !end.addresses.contains(net))
         .collect();
     (missing, extra)
 }
 
 /// Gateways that no default route leads to, and those that none must lead to.
-fn routes_to_change(container: &plan::Container, inside: &Inside) -> (Vec<IpAddr>, Vec<IpAddr>) {
+fn routes_to_change(end: &plan::End, inside: &Inside) -> (Vec<IpAddr>, Vec<IpAddr>) {
     let there: Vec<IpAddr> = inside
         .default_routes
         .iter()
         .filter_map(|route| route.gateway)
         .collect();
-    let missing = container
+    let missing = end
         .gateways
         .iter()
         .filter(|gateway| !there.contains(gateway))
@@ -597,7 +614,7 @@ fn routes_to_change(container: &plan::Container, inside: &Inside) -> (Vec<IpAddr
         .collect();
     let extra = there
         .into_iter()
-        .filter(|gateway| !container.gateways.contains(gateway))
+        .filter(|gateway| !end.gateways.contains(gateway))
         .collect();
     (missing, extra)
 }
@@ -728,11 +745,13 @@ impl Doer<'_> {
             Step::SettleBridge(index) => self.settle_bridge(*index),
             Step::Address(interface, net, preference) => self.address(interface, *net, *preference),
             Step::MakeNetns(index) => self.make_netns(*index),
+            Step::Loopback(index) => self.loopback(*index),
             Step::MakeVeth(index) => self.make_veth(*index),
             Step::WritePlaces => self.write_places(),
             Step::Attach(place) => self.attach(place),
             Step::Up(interface) => Ok(self.host.rtnl().up(self.index(interface)?)?),
             Step::Inside(index) => self.inside(*index),
+            Step::Routes(index) => self.routes(*index),
             Step::Enslave(index) => self.enslave(*index),
             Step::Fdb(index) => self.fdb(*index),
             Step::AwaitRunning => self.await_running(),
@@ -816,30 +835,41 @@ impl Doer<'_> {
     }
 
     fn make_netns(&mut self, index: usize) -> Result<()> {
-        let container = &self.survey.links.containers[index];
-        netns::create(&container.netns)?;
-        let made = self.host.container(&container.netns)?;
-        Ok(self.journal.identify_netns(&container.netns, made.id())?)
+        let path = &self.survey.links.namespaces[index].path;
+        netns::create(path)?;
+        let made = self.host.container(path)?;
+        Ok(self.journal.identify_netns(path, made.id())?)
+    }
+
+    fn loopback(&self, index: usize) -> Result<()> {
+        let netns = self
+            .host
+            .container(&self.survey.links.namespaces[index].path)?;
+        let rtnl = Rtnl::open(&netns)?;
+        if let Some(loopback) = rtnl.links()?.iter().find(|link| link.loopback) {
+            rtnl.up(loopback.index)?;
+        }
+        Ok(())
     }
 
     fn make_veth(&mut self, index: usize) -> Result<()> {
-        let container = &self.survey.links.containers[index];
-        self.journal.extend(&[noted_veth(container)])?;
-        let netns = self.host.container(&container.netns)?;
+        let end = &self.survey.links.ends[index];
+        self.journal.extend(&[noted_veth(end)])?;
+        let netns = self.host.container(&end.netns)?;
         self.host
             .rtnl()
             .ensure_veth(&VethSpec {
-                name: &container.veth,
+                name: &end.veth,
                 mark: Mark {
-                    alias: &container.alias,
-                    mac: container.veth_mac,
+                    alias: &end.alias,
+                    mac: end.veth_mac,
                 },
-                mtu: container.mtu,
+                mtu: end.mtu,
                 peer_netns: &netns,
-                peer_name: &container.interface,
-                peer_mac: container.mac,
+                peer_name: &end.interface,
+                peer_mac: end.mac,
             })
-            .with_context(|| format!("container {:?}", container.name))?;
+            .with_context(|| format!("container {:?}", end.container))?;
         Ok(())
     }
 
@@ -853,26 +883,31 @@ impl Doer<'_> {
     }
 
     fn inside(&self, index: usize) -> Result<()> {
-        let container = &self.survey.links.containers[index];
-        fit_inside(self.host, container).with_context(|| format!("container {:?}", container.name))
+        let end = &self.survey.links.ends[index];
+        fit_inside(self.host, end).with_context(|| format!("container {:?}", end.container))
+    }
+
+    fn routes(&self, index: usize) -> Result<()> {
+        let links = &self.survey.links;
+        let namespace = &links.namespaces[index];
+        let ends = links.ends.iter();
+        let own: Vec<&plan::End> = ends
+            .filter(|end| end.container == namespace.container)
+            .collect();
+        fit_routes(self.host, namespace, &own)
+            .with_context(|| format!("container {:?}", namespace.container))
     }
 
     fn enslave(&self, index: usize) -> Result<()> {
-        let container = &self.survey.links.containers[index];
-        let port = self.index(&container.veth)?;
-        Ok(self
-            .host
-            .rtnl()
-            .enslave(port, self.index(&container.bridge)?)?)
+        let end = &self.survey.links.ends[index];
+        let port = self.index(&end.veth)?;
+        Ok(self.host.rtnl().enslave(port, self.index(&end.bridge)?)?)
     }
 
     fn fdb(&self, index: usize) -> Result<()> {
-        let container = &self.survey.links.containers[index];
-        let port = self.index(&container.veth)?;
-        Ok(self.host.rtnl().set_fdb(FdbEntry {
-            mac: container.mac,
-            port,
-        })?)
+        let end = &self.survey.links.ends[index];
+        let port = self.index(&end.veth)?;
+        Ok(self.host.rtnl().set_fdb(FdbEntry { mac: end.mac, port })?)
     }
 
     /// Until then a bridge drops what is for its new ports. A container that took its own side down
@@ -881,9 +916,9 @@ impl Doer<'_> {
         let indices = self
             .survey
             .links
-            .containers
+            .ends
             .iter()
-            .map(|container| self.index(&container.veth))
+            .map(|end| self.index(&end.veth))
             .collect::<Result<Vec<u32>>>()?;
         if self.host.rtnl().until_running(&indices, RUNNING_PATIENCE)? == Running::NotAll {
             tracing::warn!("not every container's link carries packets");
@@ -969,41 +1004,55 @@ impl Doer<'_> {
     }
 }
 
-fn fit_inside(host: &Host, container: &plan::Container) -> Result<()> {
-    let netns = host.container(&container.netns)?;
+fn fit_inside(host: &Host, end: &plan::End) -> Result<()> {
+    let netns = host.container(&end.netns)?;
     let rtnl = Rtnl::open(&netns)?;
-    let links = rtnl.links()?;
-    if let Some(loopback) = links.iter().find(|link| link.loopback && !link.up) {
-        rtnl.up(loopback.index)?;
-    }
-    let link = rtnl.existing_link(&container.interface)?;
+    let link = rtnl.existing_link(&end.interface)?;
     let index = link.index;
-    if link.mac != Some(container.mac) {
-        rtnl.set_mac(index, container.mac)?;
+    if link.mac != Some(end.mac) {
+        rtnl.set_mac(index, end.mac)?;
     }
-    let veth = host.rtnl().existing_link(&container.veth)?;
-    if veth.mtu != container.mtu {
-        host.rtnl().set_mtu(veth.index, container.mtu)?;
+    let veth = host.rtnl().existing_link(&end.veth)?;
+    if veth.mtu != end.mtu {
+        host.rtnl().set_mtu(veth.index, end.mtu)?;
     }
-    if link.mtu != container.mtu {
-        rtnl.set_mtu(index, container.mtu)?;
+    if link.mtu != end.mtu {
+        rtnl.set_mtu(index, end.mtu)?;
     }
     let inside = survey::inside(&rtnl, link)?;
-    let (missing, extra) = addresses_to_change(container, &inside);
+    let (missing, extra) = addresses_to_change(end, &inside);
     for net in extra {
         rtnl.del_address(index, net)?;
     }
     for net in missing {
         rtnl.add_address(index, net, Preference::Preferred)?;
     }
-    rtnl.up(index)?;
-    let inside = survey::inside(&rtnl, rtnl.existing_link(&container.interface)?)?;
-    let (missing, extra) = routes_to_change(container, &inside);
-    for gateway in extra {
-        rtnl.del_default_route(gateway, index)?;
+    Ok(rtnl.up(index)?)
+}
+
+/// One that moves to another end is replaced in one step, so that the container never is without.
+fn fit_routes(host: &Host, namespace: &plan::Namespace, ends: &[&plan::End]) -> Result<()> {
+    let netns = host.container(&namespace.path)?;
+    let rtnl = Rtnl::open(&netns)?;
+    let mut moving: Vec<(IpAddr, u32)> = Vec::new();
+    let mut coming: Vec<(IpAddr, u32)> = Vec::new();
+    for end in ends {
+        let inside = survey::inside(&rtnl, rtnl.existing_link(&end.interface)?)?;
+        let (missing, extra) = routes_to_change(end, &inside);
+        let index = inside.link.index;
+        moving.extend(extra.into_iter().map(|gateway| (gateway, index)));
+        coming.extend(missing.into_iter().map(|gateway| (gateway, index)));
     }
-    for gateway in missing {
-        rtnl.add_default_route(gateway, index)?;
+    for (gateway, index) in coming {
+        let is_same_family = |(old, _): &(IpAddr, u32)| old.is_ipv4() == gateway.is_ipv4();
+        if moving.iter().any(is_same_family) {
+            rtnl.replace_default_route(gateway, index)?;
+        } else {
+            rtnl.add_default_route(gateway, index)?;
+        }
+    }
+    for (gateway, index) in moving {
+        rtnl.del_default_route(gateway, index)?;
     }
     Ok(())
 }

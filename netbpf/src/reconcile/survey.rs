@@ -50,19 +50,24 @@ pub enum BridgeSeen {
     Adoptable(Link),
 }
 
-/// What is there of a wanted container.
+/// What is there of a wanted namespace.
 #[derive(Debug, Default)]
-pub struct ContainerSeen {
-    /// Its namespace.
+pub struct NamespaceSeen {
+    /// It.
     pub netns: Option<Netns>,
+    /// Whether its own loopback interface is up.
+    pub is_loopback_up: bool,
+}
+
+/// What is there of a container's wanted end in a network.
+#[derive(Debug, Default)]
+pub struct EndSeen {
     /// The host's side of its veth pair, also one that leads elsewhere.
     pub veth: Option<Link>,
     /// The container's side, when it is the other end of `veth`.
     pub inside: Option<Inside>,
     /// Another veth of ours that has the container's interface, and gives way.
     pub squatter: Option<Link>,
-    /// Whether its own loopback interface is up.
-    pub is_loopback_up: bool,
 }
 
 /// The container's side of a veth pair.
@@ -87,8 +92,10 @@ pub struct Survey {
     pub links: plan::Links,
     /// What stands under the name of each wanted bridge, in the plan's order.
     pub bridges: Vec<BridgeSeen>,
-    /// What is there of each wanted container, in the plan's order.
-    pub containers: Vec<ContainerSeen>,
+    /// What is there of each wanted namespace, in the plan's order.
+    pub namespaces: Vec<NamespaceSeen>,
+    /// What is there of each wanted end, in the plan's order.
+    pub ends: Vec<EndSeen>,
     /// The values of the plan's sysctls; none where the interface is still to be made.
     pub sysctls: Vec<Option<String>>,
     /// The hooks of wanted interfaces that are in place.
@@ -136,7 +143,8 @@ pub fn survey(
         observed,
         facts,
         bridges: Vec::new(),
-        containers: Vec::new(),
+        namespaces: Vec::new(),
+        ends: Vec::new(),
         sysctls: Vec::new(),
         hooked: Vec::new(),
         pinned: attach::pinned(&pins)?,
@@ -153,11 +161,16 @@ pub fn survey(
         check_subnets(model, journal, &survey)?;
     }
     check_holders(instance, journal, &survey.links)?;
-    for container in &survey.links.containers {
-        let seen = check_netns_path(journal, container)
-            .and_then(|()| container_seen(host, &survey.observed, container))
-            .with_context(|| format!("container {:?}", container.name))?;
-        survey.containers.push(seen);
+    for namespace in &survey.links.namespaces {
+        let seen = check_netns_path(journal, &namespace.path)
+            .and_then(|()| namespace_seen(host, &namespace.path))
+            .with_context(|| format!("container {:?}", namespace.container))?;
+        survey.namespaces.push(seen);
+    }
+    for end in &survey.links.ends {
+        let seen = end_seen(host, &survey, end)
+            .with_context(|| format!("container {:?}", end.container))?;
+        survey.ends.push(seen);
     }
     for (sysctl, _) in &survey.links.sysctls {
         let is_leaving = survey.leaving().any(|name| name == sysctl.interface);
@@ -361,78 +374,70 @@ fn overlaps(one: &IpNet, other: &IpNet) -> bool {
 
 /// A namespace is made only where nothing is, or where the journal says that one of ours was: what
 /// stands there otherwise is somebody's file, and would go with the namespace.
-fn check_netns_path(journal: &Journal, container: &plan::Container) -> Result<()> {
-    let path = &container.netns;
+fn check_netns_path(journal: &Journal, path: &Path) -> Result<()> {
     if Netns::open(path)?.is_some() {
         return Ok(());
     }
     let is_ours = journal.changes().iter().any(|change| {
         matches!(change, Noted::Netns { path: noted, origin: Origin::Made, .. } if noted == path)
     });
-    let path = path.display();
-    if container.netns.symlink_metadata().is_ok() && !is_ours {
-        return Err(Error::host(format!("{path} exists and is not a network namespace")).into());
+    let shown = path.display();
+    if path.symlink_metadata().is_ok() && !is_ours {
+        return Err(Error::host(format!("{shown} exists and is not a network namespace")).into());
     }
-    let directory = container.netns.parent().unwrap_or(Path::new("/"));
+    let directory = path.parent().unwrap_or(Path::new("/"));
     if directory != Path::new(netns::NAMED) && !directory.is_dir() {
         let directory = directory.display();
-        return Err(Error::host(format!("{directory} is no directory to make {path} in")).into());
+        return Err(Error::host(format!("{directory} is no directory to make {shown} in")).into());
     }
     Ok(())
 }
 
-fn container_seen(
-    host: &Host,
-    observed: &Observed,
-    container: &plan::Container,
-) -> Result<ContainerSeen> {
-    let veth = observed
-        .links
-        .iter()
-        .find(|link| link.name == container.veth)
-        .cloned();
-    if let Some(link) = &veth
-        && !is_marked(link, container)
-    {
+fn namespace_seen(host: &Host, path: &Path) -> Result<NamespaceSeen> {
+    if Netns::open(path)?.is_none() {
+        return Ok(NamespaceSeen::default());
+    }
+    let netns = host.container(path)?;
+    let links = Rtnl::open(&netns)?.links()?;
+    Ok(NamespaceSeen {
+        netns: Some(netns),
+        is_loopback_up: links.iter().any(|link| link.loopback && link.up),
+    })
+}
+
+fn end_seen(host: &Host, survey: &Survey, end: &plan::End) -> Result<EndSeen> {
+    let observed = &survey.observed;
+    let veth = observed.links.iter().find(|link| link.name == end.veth);
+    if let Some(link) = veth.filter(|link| !is_marked(link, end)) {
         return Err(Error::host(format!("{} exists and is not ours", link.name)).into());
     }
-    if Netns::open(&container.netns)?.is_none() {
-        return Ok(ContainerSeen {
-            veth,
-            ..ContainerSeen::default()
-        });
-    }
-    let netns = host.container(&container.netns)?;
-    let rtnl = Rtnl::open(&netns)?;
-    let links = rtnl.links()?;
-    let is_loopback_up = links.iter().any(|link| link.loopback && link.up);
-    let mut seen = ContainerSeen {
-        veth,
-        is_loopback_up,
-        ..ContainerSeen::default()
+    let mut seen = EndSeen {
+        veth: veth.cloned(),
+        ..EndSeen::default()
     };
-    if let Some(link) = links
-        .into_iter()
-        .find(|link| link.name == container.interface)
-    {
-        let leads_here = match &seen.veth {
-            Some(veth) => host.rtnl().has_peer_in(veth, &netns)?,
-            None => false,
-        };
-        if leads_here && is_pair(seen.veth.as_ref(), &link) {
-            seen.inside = Some(inside(&rtnl, link)?);
-        } else {
-            seen.squatter = Some(own_peer(&link, observed, container)?);
-        }
+    let Some(netns) = survey.netns(&end.container) else {
+        return Ok(seen);
+    };
+    let rtnl = Rtnl::open(netns)?;
+    let Some(link) = rtnl.link(&end.interface)? else {
+        return Ok(seen);
+    };
+    let leads_here = match &seen.veth {
+        Some(veth) => host.rtnl().has_peer_in(veth, netns)?,
+        None => false,
+    };
+    if leads_here && is_pair(seen.veth.as_ref(), &link) {
+        seen.inside = Some(inside(&rtnl, link)?);
+    } else {
+        seen.squatter = Some(own_peer(&link, observed, end)?);
     }
-    seen.netns = Some(netns);
     Ok(seen)
 }
 
-fn is_marked(link: &Link, container: &plan::Container) -> bool {
+fn is_marked(link: &Link, end: &plan::End) -> bool {
     match &link.alias {
-        Some(alias) => *alias == container.alias,
-        None => link.mac == Some(container.veth_mac),
+        Some(alias) => *alias == end.alias,
+        None => link.mac == Some(end.veth_mac),
     }
 }
 
@@ -450,10 +455,10 @@ fn is_pair(veth: Option<&Link>, inside: &Link) -> bool {
 /// # Errors
 ///
 /// When there is none: the interface is somebody else's.
-fn own_peer(inside: &Link, observed: &Observed, container: &plan::Container) -> Result<Link> {
-    let prefix = container
+fn own_peer(inside: &Link, observed: &Observed, end: &plan::End) -> Result<Link> {
+    let prefix = end
         .alias
-        .strip_suffix(&format!("container:{}", container.name));
+        .strip_suffix(&format!("container:{}:{}", end.container, end.network));
     let is_own = |link: &&Link| {
         is_pair(Some(link), inside)
             && link
@@ -463,7 +468,7 @@ fn own_peer(inside: &Link, observed: &Observed, container: &plan::Container) -> 
                 .is_some_and(|(alias, own)| alias.starts_with(own))
     };
     observed.links.iter().find(is_own).cloned().ok_or_else(|| {
-        let netns = container.netns.display();
+        let netns = end.netns.display();
         Error::host(format!(
             "interface {} already exists in {netns} and is not ours",
             inside.name
@@ -494,11 +499,11 @@ pub fn inside(rtnl: &Rtnl, link: Link) -> Result<Inside> {
 /// No other instance may hold a container's namespace.
 fn check_holders(instance: &Instance, journal: &Journal, links: &plan::Links) -> Result<()> {
     let mut wanted = Vec::new();
-    for container in &links.containers {
-        if let Some(netns) = Netns::open(&container.netns)? {
+    for namespace in &links.namespaces {
+        if let Some(netns) = Netns::open(&namespace.path)? {
             wanted.push((
-                container.name.as_str(),
-                container.netns.as_path(),
+                namespace.container.as_str(),
+                namespace.path.as_path(),
                 netns.id(),
             ));
         }
@@ -513,11 +518,18 @@ impl Survey {
         let outdated = bridges
             .filter(|(_, seen)| matches!(seen, BridgeSeen::Outdated))
             .map(|(bridge, _)| bridge.name.as_str());
-        let containers = self.links.containers.iter().zip(&self.containers);
-        let misled = containers
+        let ends = self.links.ends.iter().zip(&self.ends);
+        let misled = ends
             .filter(|(_, seen)| seen.veth.is_some() && seen.inside.is_none())
-            .map(|(container, _)| container.veth.as_str());
+            .map(|(end, _)| end.veth.as_str());
         outdated.chain(misled)
+    }
+
+    /// The namespace of a container, if it is there.
+    fn netns(&self, container: &str) -> Option<&Netns> {
+        let namespaces = self.links.namespaces.iter().zip(&self.namespaces);
+        let mut own = namespaces.filter(|(namespace, _)| namespace.container == container);
+        own.next()?.1.netns.as_ref()
     }
 
     /// What the maps will hold, as far as it can be told before every link exists: one that is

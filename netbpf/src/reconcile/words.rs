@@ -119,9 +119,7 @@ fn published<F: Address>(
             ..*key
         };
         let owner = model
-            .containers
-            .iter()
-            .find(|container| container.attachment.endpoint == target.endpoint)
+            .owner(target.endpoint)
             .map_or(String::new(), |container| {
                 format!(" (container {})", container.name)
             });

@@ -33,11 +33,11 @@ fn good_document_resolves_to_the_model() {
 
     let web = &model.containers[0];
     assert_eq!(web.netns.to_str(), Some("/run/netns/web"));
-    assert_eq!(web.attachment.endpoint, 1);
-    assert_eq!(web.attachment.interface, "eth0");
-    assert_eq!(web.attachment.mac, [0x02, 0x42, 172, 28, 0, 10]);
+    assert_eq!(web.attachments[0].endpoint, 1);
+    assert_eq!(web.attachments[0].interface, "eth0");
+    assert_eq!(web.attachments[0].mac, [0x02, 0x42, 172, 28, 0, 10]);
     assert!(
-        web.attachment
+        web.attachments[0]
             .addresses()
             .eq([ip("172.28.0.10"), ip("fd00:28::2")])
     );
@@ -46,11 +46,14 @@ fn good_document_resolves_to_the_model() {
         (publish.mapping, publish.host_ip, publish.proto),
         (1, None, Proto::Tcp)
     );
-    assert_eq!((publish.host_port, publish.container_port), (8080, 80));
+    assert_eq!(
+        (publish.host_port, publish.container_port),
+        (Some(8080), 80)
+    );
 
     let db = &model.containers[1];
     assert!(
-        db.attachment
+        db.attachments[0]
             .addresses()
             .eq([ip("172.28.0.2"), ip("fd00:28::3")])
     );
@@ -94,12 +97,11 @@ fn newcomer_does_not_move_anybody() {
     assert_eq!(after.containers[1..], before.containers);
     assert_eq!(after.services, before.services);
     assert!(
-        after.containers[0]
-            .attachment
+        after.containers[0].attachments[0]
             .addresses()
             .eq([ip("172.28.0.3"), ip("fd00:28::4")])
     );
-    assert_eq!(after.containers[0].attachment.endpoint, 3);
+    assert_eq!(after.containers[0].attachments[0].endpoint, 3);
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn ids_are_never_used_again() {
     assert_eq!(empty, Model::default());
     let (again, _) = resolve(GOOD, &allocations);
     assert_eq!(again.networks[0].id, 2);
-    assert_eq!(again.containers[0].attachment.endpoint, 3);
+    assert_eq!(again.containers[0].attachments[0].endpoint, 3);
     assert_eq!(again.containers[0].publish[0].mapping, 3);
     assert_eq!(again.services[0].ports[0].mapping, 4);
 }
@@ -124,7 +126,7 @@ fn another_address_or_namespace_or_mac_is_another_endpoint() {
         "ipv4 = \"172.28.0.10\", mac = \"02:00:00:00:00:01\"",
     ] {
         let (model, _) = resolve(&GOOD.replace(address, change), &allocations);
-        assert_eq!(model.containers[0].attachment.endpoint, 3, "{change}");
+        assert_eq!(model.containers[0].attachments[0].endpoint, 3, "{change}");
         assert_eq!(model.containers[0].publish[0].mapping, 1, "{change}");
     }
     let moved = GOOD.replace(
@@ -132,16 +134,12 @@ fn another_address_or_namespace_or_mac_is_another_endpoint() {
         "name = \"web\"\nnetns = \"/run/netns/w\"\n",
     );
     assert_eq!(
-        resolve(&moved, &allocations).0.containers[0]
-            .attachment
-            .endpoint,
+        resolve(&moved, &allocations).0.containers[0].attachments[0].endpoint,
         3
     );
     let renamed = GOOD.replace(address, "ipv4 = \"172.28.0.10\", interface = \"lan0\"");
     assert_eq!(
-        resolve(&renamed, &allocations).0.containers[0]
-            .attachment
-            .endpoint,
+        resolve(&renamed, &allocations).0.containers[0].attachments[0].endpoint,
         1
     );
 }
@@ -205,7 +203,7 @@ fn kept_address_goes_with_its_subnet() {
     let text = GOOD.replace("172.28.0.", "172.29.0.");
     let (model, _) = resolve(&text, &allocations);
     assert_eq!(
-        model.containers[1].attachment.ipv4,
+        model.containers[1].attachments[0].ipv4,
         Some([172, 29, 0, 2].into())
     );
     assert_eq!(model.networks[0].id, 1);
@@ -216,9 +214,9 @@ fn container_without_ipv4_draws_its_mac_once() {
     let text = "[[network]]\nname = \"a\"\nsubnets = [\"fd00:1::/64\"]\n\
                 [[container]]\nname = \"c\"\nnetworks = [{ name = \"a\" }]\n";
     let (first, allocations) = resolve(text, &Allocations::default());
-    let mac = first.containers[0].attachment.mac;
+    let mac = first.containers[0].attachments[0].mac;
     assert_eq!(mac[0], 0x02);
-    assert_eq!(allocations.endpoints["c"].automatic.mac, Some(mac));
+    assert_eq!(allocations.endpoints["c"]["a"].automatic.mac, Some(mac));
     assert_eq!(resolve(text, &allocations).0, first);
 }
 
@@ -229,7 +227,11 @@ fn given_mac_makes_the_automatic_one_step_aside() {
                 [[container]]\nname = \"d\"\n\
                 networks = [{ name = \"a\", mac = \"02:42:0a:00:00:02\" }]\n";
     let (model, _) = resolve(text, &Allocations::default());
-    let macs: Vec<_> = model.containers.iter().map(|c| c.attachment.mac).collect();
+    let macs: Vec<_> = model
+        .containers
+        .iter()
+        .map(|c| c.attachments[0].mac)
+        .collect();
     assert_eq!(macs[1], [0x02, 0x42, 10, 0, 0, 2]);
     assert_ne!(macs[0], macs[1]);
 }
@@ -241,8 +243,7 @@ fn point_to_point_subnet_has_room_for_one_container() {
     let (model, _) = resolve(text, &Allocations::default());
     assert_eq!(model.networks[0].gateways, [ip("10.0.0.0"), ip("fd00:1::")]);
     assert!(
-        model.containers[0]
-            .attachment
+        model.containers[0].attachments[0]
             .addresses()
             .eq([ip("10.0.0.1"), ip("fd00:1::1")])
     );
@@ -264,7 +265,7 @@ fn given_gateway_frees_the_first_address() {
     let (model, _) = resolve(text, &Allocations::default());
     assert_eq!(model.networks[0].gateways, [ip("10.0.0.254")]);
     assert_eq!(
-        model.containers[0].attachment.ipv4,
+        model.containers[0].attachments[0].ipv4,
         Some([10, 0, 0, 1].into())
     );
 }
