@@ -3,12 +3,23 @@
 //! Commands and flags of later releases stand here too, so that they are refused by name and not
 //! as unknown words.
 
+mod container;
+mod network;
+mod port;
+mod service;
+
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::naming;
+pub use self::{
+    container::{Container, ContainerAdd, Joining},
+    network::{Network, NetworkAdd, NetworkConnect, NetworkDisconnect},
+    port::{Port, PortAdd, PortRm},
+    service::{Service, ServiceAdd, ServiceKeys, ServiceSet},
+};
+use crate::{naming, reconcile::Mode};
 
 /// A container-network dataplane for Linux in eBPF.
 #[derive(Clone, Debug, Parser)]
@@ -59,16 +70,16 @@ pub enum Command {
     Purge,
     /// Show the instance, its hooks, its maps and what it dropped.
     Status(Listing),
-    /// List networks.
+    /// List and change networks.
     #[command(subcommand)]
     Network(Network),
-    /// List containers.
+    /// List and change containers.
     #[command(subcommand)]
     Container(Container),
-    /// List published ports.
+    /// List, publish and unpublish ports.
     #[command(subcommand)]
     Port(Port),
-    /// List services.
+    /// List and change services.
     #[command(subcommand)]
     Service(Service),
     /// List the connection table.
@@ -111,69 +122,56 @@ pub struct Run {
     pub docker: Option<Option<PathBuf>>,
 }
 
-/// Verbs of `network`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Network {
-    /// List them.
-    Ls(Listing),
-    /// Show one (not supported yet).
-    Inspect(Later),
-    /// Add one (not supported yet).
-    #[command(alias = "create")]
-    Add(Later),
-    /// Remove one (not supported yet).
-    Rm(Later),
-    /// Connect a container (not supported yet).
-    Connect(Later),
-    /// Disconnect a container (not supported yet).
-    Disconnect(Later),
+/// How a change is made and shown.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Changing {
+    /// Print what would change, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to show what changed.
+    #[command(flatten)]
+    pub listing: Listing,
 }
 
-/// Verbs of `container`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Container {
-    /// List them.
-    Ls(Listing),
-    /// Show one (not supported yet).
-    Inspect(Later),
-    /// Add one (not supported yet).
-    #[command(alias = "create")]
-    Add(Later),
-    /// Remove one (not supported yet).
-    Rm(Later),
+impl Changing {
+    /// Whether the change is made or only told.
+    pub const fn mode(self) -> Mode {
+        if self.dry_run {
+            Mode::DryRun
+        } else {
+            Mode::Apply
+        }
+    }
 }
 
-/// Verbs of `port`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Port {
-    /// List them; of one container, as `docker port` does.
-    Ls {
-        /// The container.
-        container: Option<String>,
-        /// How to show them.
-        #[command(flatten)]
-        listing: Listing,
-    },
-    /// Publish one (not supported yet).
-    Add(Later),
-    /// Unpublish one (not supported yet).
-    Rm(Later),
+/// Things that are already there, by name.
+#[derive(Args, Clone, Debug)]
+pub struct Names {
+    /// Their names.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
 }
 
-/// Verbs of `service`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Service {
-    /// List them.
-    Ls(Listing),
-    /// Show one (not supported yet).
-    Inspect(Later),
-    /// Add one (not supported yet).
-    #[command(alias = "create")]
-    Add(Later),
-    /// Remove one (not supported yet).
-    Rm(Later),
-    /// Change one (not supported yet).
-    Set(Later),
+/// Things that go.
+#[derive(Args, Clone, Debug)]
+pub struct Rm {
+    /// Which.
+    #[command(flatten)]
+    pub names: Names,
+    /// How.
+    #[command(flatten)]
+    pub changing: Changing,
+}
+
+/// Things that are shown.
+#[derive(Args, Clone, Debug)]
+pub struct Inspect {
+    /// Which.
+    #[command(flatten)]
+    pub names: Names,
+    /// Print JSON, which is what it prints anyway.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Verbs of `conntrack`.
@@ -266,15 +264,18 @@ mod tests {
             "netbpf network disconnect front web",
             "netbpf container ls",
             "netbpf container inspect web",
+            "netbpf network rm front back --dry-run --json",
+            "netbpf network inspect front back --json",
             "netbpf container add web -p 80:80 -P --network front",
+            "netbpf container create web --network name=front,ip=10.0.0.7 --link db --expose 22",
             "netbpf container rm web",
             "netbpf port ls",
             "netbpf port ls web --json",
-            "netbpf port add web 80:80",
+            "netbpf port add web 80:80 [::1]:53:53/udp --allow 10.0.0.0/8 --deny fd00::/8",
             "netbpf port rm web 80:80",
             "netbpf service ls",
             "netbpf service inspect api",
-            "netbpf service add api",
+            "netbpf service create api --network front --vip fd00::9 --port 80:80 --backend web",
             "netbpf service rm api",
             "netbpf service set api --drain web",
             "netbpf conntrack ls --src 10.0.0.1 --dst fd00::/64 --proto tcp --container web",
@@ -294,6 +295,16 @@ mod tests {
                 ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
             ),
             ("netbpf check", ErrorKind::MissingRequiredArgument),
+            ("netbpf network rm", ErrorKind::MissingRequiredArgument),
+            ("netbpf port add web", ErrorKind::MissingRequiredArgument),
+            (
+                "netbpf network add front --icc maybe",
+                ErrorKind::InvalidValue,
+            ),
+            (
+                "netbpf network connect front",
+                ErrorKind::MissingRequiredArgument,
+            ),
             ("netbpf frob", ErrorKind::InvalidSubcommand),
             ("netbpf --instance a/b purge", ErrorKind::ValueValidation),
             ("netbpf -q -v purge", ErrorKind::ArgumentConflict),

@@ -47,23 +47,52 @@ pub struct Document {
     containers: Vec<ContainerSpec>,
     services: Vec<ServiceSpec>,
     warnings: Vec<String>,
+    warned: Vec<String>,
 }
 
 /// Everything that is wrong with a document, in the order of its lines; never empty. Shown one a
 /// line as `FILE:LINE: what`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ConfigErrors(Vec<String>);
+pub struct ConfigErrors {
+    lines: Vec<String>,
+    words: Vec<String>,
+    fault: Fault,
+}
+
+/// What an error of a document is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// A value is wrong by itself.
+    Value,
+    /// Values are right, each by itself, and don't go together.
+    Relation,
+}
 
 impl ConfigErrors {
     /// The errors, one a line of the display.
     pub fn lines(&self) -> &[String] {
-        &self.0
+        &self.lines
+    }
+
+    /// The errors without the place where they are: for whoever never saw the document.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// Whether a value was wrong already by itself.
+    pub const fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    fn because_of(mut self, fault: Fault) -> Self {
+        self.fault = fault;
+        self
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
+        f.write_str(&self.lines.join("\n"))
     }
 }
 
@@ -87,9 +116,16 @@ pub fn load(path: &str, text: &str) -> Result<Document, ConfigErrors> {
 
     let root = Table::root(root.get_ref());
     let mut document = Document::read(path, &root, &mut findings);
+    let fault = if findings.are_wrong() {
+        Fault::Value
+    } else {
+        Fault::Relation
+    };
     check::document(&document, &mut findings);
-    document.warnings = findings.take_warnings();
-    findings.finish()?;
+    (document.warnings, document.warned) = findings.take_warnings();
+    findings
+        .finish()
+        .map_err(|errors| errors.because_of(fault))?;
     document.resolve(&Allocations::default())?;
     Ok(document)
 }
@@ -124,12 +160,18 @@ impl Document {
                 .map(|table| ServiceSpec::read(table, findings))
                 .collect(),
             warnings: Vec::new(),
+            warned: Vec::new(),
         }
     }
 
     /// What is accepted and yet most likely not meant, as `FILE:LINE: what`.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The same without the place.
+    pub fn warned(&self) -> &[String] {
+        &self.warned
     }
 
     /// Makes every automatic choice that is still open and gives ids; the same input gives the

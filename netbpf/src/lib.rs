@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 pub mod dataplane;
 pub mod display;
+pub mod edit;
 pub mod error;
 pub mod host;
 pub mod ipam;

@@ -22,8 +22,9 @@ use self::{
 };
 use crate::{
     allocations::Allocations,
-    config,
+    config::{self, ConfigErrors, Fault as Wrong},
     dataplane::{self, Error as DataplaneError},
+    edit::{self, Edit},
     error::Error,
     host::{
         Host,
@@ -107,13 +108,43 @@ pub fn apply(
     if let Some(document) = document {
         config::load(&document.path, &document.text).map_err(Error::from)?;
     }
+    let wanted = document.map_or(Wanted::Committed, Wanted::Given);
+    change(host, instance, &wanted, options)
+}
+
+/// Makes `host` match the committed document after some edits, and says what changed. Reading,
+/// editing and applying is one transaction: edits of others come before or after.
+///
+/// # Errors
+///
+/// As [`apply`]; what is wrong with the document is said without a line of it.
+pub fn edit(host: &Host, instance: &Instance, edits: &[Edit], options: Options) -> Result<Report> {
+    change(host, instance, &Wanted::Edited(edits), options)
+}
+
+fn change(
+    host: &Host,
+    instance: &Instance,
+    wanted: &Wanted<'_>,
+    options: Options,
+) -> Result<Report> {
     kernel::require()?;
     bpffs::require_lasting()?;
     let lock = instance.lock()?;
     let result = Applying::begin(host, instance, &lock)
-        .and_then(|mut applying| applying.run(document, options));
+        .and_then(|mut applying| applying.run(wanted, options));
     instance.remove_if_unused(lock)?;
     result
+}
+
+/// The document that the host is to match.
+enum Wanted<'a> {
+    /// Another one.
+    Given(&'a Source),
+    /// The committed one.
+    Committed,
+    /// The committed one after some edits.
+    Edited(&'a [Edit]),
 }
 
 /// Brings the host back to the committed state if a change was cut short.
@@ -133,11 +164,61 @@ pub fn recover(host: &Host, instance: &Instance) -> Result<()> {
     Ok(instance.remove_if_unused(lock)?)
 }
 
-fn resolve(source: &Source, earlier: &Allocations) -> Result<(Model, Allocations), Error> {
+/// What a document means.
+struct Resolved {
+    text: String,
+    model: Model,
+    allocations: Allocations,
+    /// What an edit brought that is most likely not meant.
+    warnings: Vec<String>,
+}
+
+fn resolve(source: &Source, earlier: &Allocations) -> Result<Resolved, Error> {
     let document = config::load(&source.path, &source.text)?;
     // The document is right by itself: what it meets here are earlier choices, and those are the
     // state's.
-    document.resolve(earlier).map_err(Error::host)
+    let (model, allocations) = document.resolve(earlier).map_err(Error::host)?;
+    Ok(Resolved {
+        text: source.text.clone(),
+        model,
+        allocations,
+        warnings: Vec::new(),
+    })
+}
+
+/// As [`resolve`], in words that name no line: whoever edits by a verb has not seen the document.
+fn resolve_edited(
+    before: &Source,
+    edits: &[Edit],
+    earlier: &Allocations,
+) -> Result<Resolved, Error> {
+    // What is wrong already is said as it is, with its line, for it has to be mended there.
+    let old = config::load(&before.path, &before.text).map_err(Error::host)?;
+    let text = edit::apply(&before.text, edits)?;
+    let new = config::load(&before.path, &text).map_err(|errors| edited(&errors))?;
+    let (model, allocations) = new
+        .resolve(earlier)
+        .map_err(|errors| Error::host(errors.words().join("; ")))?;
+    let warned = old.warned();
+    let warnings = new
+        .warned()
+        .iter()
+        .filter(|warning| !warned.contains(warning));
+    Ok(Resolved {
+        model,
+        allocations,
+        warnings: warnings.cloned().collect(),
+        text,
+    })
+}
+
+/// A wrong value is a wrong command line; what doesn't go together with the rest is the state's.
+fn edited(errors: &ConfigErrors) -> Error {
+    let words = errors.words().join("; ");
+    match errors.fault() {
+        Wrong::Value => Error::usage(words),
+        Wrong::Relation => Error::host(words),
+    }
 }
 
 struct Applying<'a> {
@@ -158,32 +239,21 @@ impl<'a> Applying<'a> {
         })
     }
 
-    fn run(&mut self, document: Option<&Source>, mut options: Options) -> Result<Report> {
+    fn run(&mut self, wanted: &Wanted<'_>, mut options: Options) -> Result<Report> {
         self.recover(&mut Fault::None)?;
         let committed = self.instance.desired()?;
-        let source = match (document, &committed) {
-            (Some(document), _) => document.clone(),
-            (None, Some(text)) => {
-                let path = self.instance.state_dir().join("desired.toml");
-                Source {
-                    path: path.display().to_string(),
-                    text: text.clone(),
-                }
-            }
-            (None, None) => {
-                let name = self.instance.name();
-                let message = format!("instance {name} has no desired state yet: name a file");
-                return Err(Error::host(message).into());
-            }
-        };
         let earlier: Allocations = self.instance.allocations()?;
-        let (mut model, allocations) = match document {
-            Some(source) => resolve(source, &earlier)?,
-            // What is wrong with the state is no wrong command line.
-            None => resolve(&source, &earlier).map_err(Error::host)?,
-        };
+        let Resolved {
+            text,
+            mut model,
+            allocations,
+            warnings,
+        } = self.resolve(wanted, committed.as_deref(), &earlier)?;
         let (survey, todo) = self.compare(&mut model, Purpose::GoOn)?;
-        let report = Report::from(todo.changes.clone());
+        let report = Report {
+            warnings,
+            ..Report::from(todo.changes.clone())
+        };
         if options.mode == Mode::DryRun {
             return Ok(report);
         }
@@ -201,8 +271,41 @@ impl<'a> Applying<'a> {
                 return Err(self.take_back(error, &mut options.fault));
             }
         }
-        self.commit(&source.text, &allocations)?;
+        self.commit(&text, &allocations)?;
         Ok(report)
+    }
+
+    fn resolve(
+        &self,
+        wanted: &Wanted<'_>,
+        committed: Option<&str>,
+        earlier: &Allocations,
+    ) -> Result<Resolved> {
+        let of_state = |text: &str| Source {
+            path: self
+                .instance
+                .state_dir()
+                .join("desired.toml")
+                .display()
+                .to_string(),
+            text: text.to_owned(),
+        };
+        match (wanted, committed) {
+            (Wanted::Given(source), _) => Ok(resolve(source, earlier)?),
+            // What is wrong with the state is no wrong command line.
+            (Wanted::Committed, Some(text)) => {
+                Ok(resolve(&of_state(text), earlier).map_err(Error::host)?)
+            }
+            (Wanted::Committed, None) => {
+                let name = self.instance.name();
+                let message = format!("instance {name} has no desired state yet: name a file");
+                Err(Error::host(message).into())
+            }
+            (Wanted::Edited(edits), text) => {
+                let before = of_state(text.unwrap_or_default());
+                Ok(resolve_edited(&before, edits, earlier)?)
+            }
+        }
     }
 
     fn compare(&self, model: &mut Model, purpose: Purpose) -> Result<(Survey, Todo)> {
@@ -279,7 +382,7 @@ impl<'a> Applying<'a> {
             path: "desired.toml".to_owned(),
             text: text.to_owned(),
         };
-        let (mut model, _) = resolve(&source, &allocations).map_err(Error::host)?;
+        let Resolved { mut model, .. } = resolve(&source, &allocations).map_err(Error::host)?;
         let (survey, todo) = self.compare(&mut model, Purpose::GoBack)?;
         self.act(&model, &survey, &todo, fault)?;
         self.commit(text, &allocations)

@@ -35,6 +35,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    edit::Edit,
     error::{self, Error},
     host::{Host, watch::Watch},
     reconcile::{self, Mode, Options, Report, Source},
@@ -69,6 +70,8 @@ enum Request {
         document: Option<Source>,
         mode: Mode,
     },
+    /// Edit the committed document and apply it.
+    Edit { edits: Vec<Edit>, mode: Mode },
     /// End, for a purge follows. The dataplane stays.
     End,
 }
@@ -102,23 +105,31 @@ pub fn apply(
     document: Option<&Source>,
     mode: Mode,
 ) -> Result<Report> {
+    change(
+        host,
+        instance,
+        &Request::Apply {
+            document: document.cloned(),
+            mode,
+        },
+    )
+}
+
+/// Edits the committed document and applies it: by the living `run` if there is one, else here.
+///
+/// # Errors
+///
+/// As [`reconcile::edit`].
+pub fn edit(host: &Host, instance: &Instance, edits: Vec<Edit>, mode: Mode) -> Result<Report> {
+    change(host, instance, &Request::Edit { edits, mode })
+}
+
+fn change(host: &Host, instance: &Instance, request: &Request) -> Result<Report> {
     instance.check_namespace(host.netns().id())?;
     let Some(mut stream) = connect(instance)? else {
-        return reconcile::apply(
-            host,
-            instance,
-            document,
-            Options {
-                mode,
-                ..Options::default()
-            },
-        );
+        return request.carry_out(host, instance);
     };
-    let request = Request::Apply {
-        document: document.cloned(),
-        mode,
-    };
-    match ask(&mut stream, &request).context("failed to ask the running netbpf")? {
+    match ask(&mut stream, request).context("failed to ask the running netbpf")? {
         Response::Done(report) => Ok(report),
         Response::Failed { message, exit_code } => Err(match exit_code {
             2 => Error::usage(message),
@@ -126,6 +137,30 @@ pub fn apply(
             _ => Error::host(message),
         }
         .into()),
+    }
+}
+
+impl Request {
+    fn carry_out(&self, host: &Host, instance: &Instance) -> Result<Report> {
+        let options = |mode| Options {
+            mode,
+            ..Options::default()
+        };
+        match self {
+            Self::Apply { document, mode } => {
+                reconcile::apply(host, instance, document.as_ref(), options(*mode))
+            }
+            Self::Edit { edits, mode } => reconcile::edit(host, instance, edits, options(*mode)),
+            Self::End => Ok(Report::default()),
+        }
+    }
+
+    /// Whether it changes something if it succeeds.
+    const fn acts(&self) -> bool {
+        match self {
+            Self::Apply { mode, .. } | Self::Edit { mode, .. } => matches!(mode, Mode::Apply),
+            Self::End => false,
+        }
     }
 }
 
@@ -529,9 +564,7 @@ impl Run<'_> {
     fn answer(&self, asked: &Asked) -> Then {
         let (response, then) = match serde_json::from_slice(&asked.line) {
             Ok(Request::End) => (Response::Done(Report::default()), Then::End),
-            Ok(Request::Apply { document, mode }) => {
-                (self.apply(document.as_ref(), mode), Then::GoOn)
-            }
+            Ok(request) => (self.carry_out(&request), Then::GoOn),
             Err(error) => {
                 let message = format!("not a request: {error}");
                 let exit_code = 1;
@@ -547,14 +580,10 @@ impl Run<'_> {
         then
     }
 
-    fn apply(&self, document: Option<&Source>, mode: Mode) -> Response {
-        let options = Options {
-            mode,
-            ..Options::default()
-        };
-        match reconcile::apply(self.host, self.instance, document, options) {
+    fn carry_out(&self, request: &Request) -> Response {
+        match request.carry_out(self.host, self.instance) {
             Ok(report) => {
-                if mode == Mode::Apply {
+                if request.acts() {
                     log_changes(&report);
                 }
                 Response::Done(report)

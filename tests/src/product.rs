@@ -198,11 +198,19 @@ impl Instance {
     /// When the command can't be started or killed.
     pub fn kill_apply_at(&self, config: &Path, changes: usize) {
         let mut command = self.command(&["apply"]);
-        command
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().expect("netbpf apply starts");
+        command.arg(config);
+        self.kill_at(command, changes);
+    }
+
+    /// Starts a command of this instance and kills that once the journal lists `changes`, unless it
+    /// has ended before.
+    ///
+    /// # Panics
+    ///
+    /// When the command can't be started or killed.
+    pub fn kill_at(&self, mut command: Command, changes: usize) {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("netbpf starts");
         while self.changes_noted() < changes
             && child.try_wait().expect("its state is known").is_none()
         {

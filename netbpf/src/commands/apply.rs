@@ -41,7 +41,7 @@ fn read(file: &Path) -> Result<Source> {
 }
 
 /// A report for a person: one change a line.
-fn shown(report: &Report, mode: Mode) -> String {
+pub(super) fn shown(report: &Report, mode: Mode) -> String {
     if !report.changed {
         return "nothing to change\n".to_owned();
     }

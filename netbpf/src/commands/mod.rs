@@ -1,6 +1,7 @@
 //! What the command line asks for, one subcommand a file. Nothing here knows a map or a link.
 
 mod apply;
+mod change;
 mod check;
 mod committed;
 mod conntrack;
@@ -19,6 +20,7 @@ use anyhow::Result;
 
 use crate::{
     cli::{Cli, Command, Conntrack, Container, Network, Port, Service},
+    edit::Kind,
     error::Error,
     state::Instance,
 };
@@ -36,45 +38,61 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Run(asked) => run::run(cli, &instance, asked),
         Command::Purge => purge::purge(cli, &instance),
         Command::Status(listing) => status::status(cli, &instance, *listing),
-        Command::Network(verb) => match verb {
-            Network::Ls(listing) => network::ls(&instance, *listing),
-            Network::Inspect(_) => later("network inspect"),
-            Network::Add(_) => later("network add"),
-            Network::Rm(_) => later("network rm"),
-            Network::Connect(_) => later("network connect"),
-            Network::Disconnect(_) => later("network disconnect"),
-        },
-        Command::Container(verb) => match verb {
-            Container::Ls(listing) => container::ls(&instance, *listing),
-            Container::Inspect(_) => later("container inspect"),
-            Container::Add(_) => later("container add"),
-            Container::Rm(_) => later("container rm"),
-        },
-        Command::Port(verb) => match verb {
-            Port::Ls {
-                container: None,
-                listing,
-            } => port::ls(&instance, *listing),
-            Port::Ls {
-                container: Some(container),
-                listing,
-            } => port::ls_container(&instance, container, *listing),
-            Port::Add(_) => later("port add"),
-            Port::Rm(_) => later("port rm"),
-        },
-        Command::Service(verb) => match verb {
-            Service::Ls(listing) => service::ls(&instance, *listing),
-            Service::Inspect(_) => later("service inspect"),
-            Service::Add(_) => later("service add"),
-            Service::Rm(_) => later("service rm"),
-            Service::Set(_) => later("service set"),
-        },
+        Command::Network(verb) => network_verb(cli, &instance, verb),
+        Command::Container(verb) => container_verb(cli, &instance, verb),
+        Command::Port(verb) => port_verb(cli, &instance, verb),
+        Command::Service(verb) => service_verb(cli, &instance, verb),
         Command::Conntrack(verb) => match verb {
             Conntrack::Ls { filter, listing } => conntrack::ls(&instance, filter, *listing),
             Conntrack::Flush(_) => later("conntrack flush"),
         },
         Command::Monitor(_) => later("monitor"),
         Command::Explain(_) => later("explain"),
+    }
+}
+
+fn network_verb(cli: &Cli, instance: &Instance, verb: &Network) -> Result<()> {
+    match verb {
+        Network::Ls(listing) => network::ls(instance, *listing),
+        Network::Inspect(_) => later("network inspect"),
+        Network::Add(asked) => change::network::add(cli, instance, asked),
+        Network::Rm(asked) => change::rm(cli, instance, Kind::Network, asked),
+        Network::Connect(asked) => change::network::connect(cli, instance, asked),
+        Network::Disconnect(asked) => change::network::disconnect(cli, instance, asked),
+    }
+}
+
+fn container_verb(cli: &Cli, instance: &Instance, verb: &Container) -> Result<()> {
+    match verb {
+        Container::Ls(listing) => container::ls(instance, *listing),
+        Container::Inspect(_) => later("container inspect"),
+        Container::Add(asked) => change::container::add(cli, instance, asked),
+        Container::Rm(asked) => change::rm(cli, instance, Kind::Container, asked),
+    }
+}
+
+fn port_verb(cli: &Cli, instance: &Instance, verb: &Port) -> Result<()> {
+    match verb {
+        Port::Ls {
+            container: None,
+            listing,
+        } => port::ls(instance, *listing),
+        Port::Ls {
+            container: Some(container),
+            listing,
+        } => port::ls_container(instance, container, *listing),
+        Port::Add(asked) => change::port::add(cli, instance, asked),
+        Port::Rm(asked) => change::port::rm(cli, instance, asked),
+    }
+}
+
+fn service_verb(cli: &Cli, instance: &Instance, verb: &Service) -> Result<()> {
+    match verb {
+        Service::Ls(listing) => service::ls(instance, *listing),
+        Service::Inspect(_) => later("service inspect"),
+        Service::Add(asked) => change::service::add(cli, instance, asked),
+        Service::Rm(asked) => change::rm(cli, instance, Kind::Service, asked),
+        Service::Set(asked) => change::service::set(cli, instance, asked),
     }
 }
 

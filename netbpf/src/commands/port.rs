@@ -112,10 +112,18 @@ pub(super) fn ls_container(instance: &Instance, name: &str, listing: Listing) ->
     if listing.json {
         return display::json(&rows);
     }
-    display::print(&docker_port(&rows))
+    display::print(&docker_port(&rows).concat())
 }
 
-fn docker_port(rows: &[PortRow<'_>]) -> String {
+/// The ports of a container, each as a line that `docker port` prints.
+pub(super) fn lines_of(instance: &Instance, container: &str) -> Result<Vec<String>> {
+    let model = committed::model(instance)?;
+    let mut rows = rows_of(&model);
+    rows.retain(|row| row.container == container);
+    Ok(docker_port(&rows))
+}
+
+fn docker_port(rows: &[PortRow<'_>]) -> Vec<String> {
     rows.iter()
         .map(|row| format!("{}/{} -> {}\n", row.container_port, row.proto, row.host()))
         .collect()
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn one_container_prints_as_docker_port_does() {
         assert_eq!(
-            docker_port(&rows_of(&model())),
+            docker_port(&rows_of(&model())).concat(),
             "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n53/udp -> [2001:db8::1]:5353\n"
         );
     }

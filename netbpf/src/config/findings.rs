@@ -2,7 +2,7 @@
 
 use std::{mem, ops::Range};
 
-use super::ConfigErrors;
+use super::{ConfigErrors, Fault};
 
 /// A value and the line it stands on.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,10 +69,17 @@ impl Findings {
         });
     }
 
-    /// The warnings, as they are shown.
-    pub fn take_warnings(&mut self) -> Vec<String> {
-        let warnings = mem::take(&mut self.warnings);
-        self.show(warnings)
+    /// The warnings, as they are shown and without their places.
+    pub fn take_warnings(&mut self) -> (Vec<String>, Vec<String>) {
+        let mut warnings = mem::take(&mut self.warnings);
+        let lines = self.show(&mut warnings);
+        let words = warnings.into_iter().map(|warning| warning.value);
+        (lines, words.collect())
+    }
+
+    /// Whether there is an error so far.
+    pub fn are_wrong(&self) -> bool {
+        !self.errors.is_empty()
     }
 
     /// The errors, if there is one.
@@ -80,11 +87,16 @@ impl Findings {
         if self.errors.is_empty() {
             return Ok(());
         }
-        let errors = mem::take(&mut self.errors);
-        Err(ConfigErrors(self.show(errors)))
+        let mut errors = mem::take(&mut self.errors);
+        let lines = self.show(&mut errors);
+        Err(ConfigErrors {
+            lines,
+            words: errors.into_iter().map(|error| error.value).collect(),
+            fault: Fault::Relation,
+        })
     }
 
-    fn show(&self, mut notes: Vec<At<String>>) -> Vec<String> {
+    fn show(&self, notes: &mut Vec<At<String>>) -> Vec<String> {
         notes.sort_by_key(|note| note.line);
         // One slip can make the parser say the same thing many times.
         notes.dedup();

@@ -64,6 +64,9 @@ pub struct Report {
     pub changed: bool,
     /// In the order in which it was done.
     pub changes: Vec<Change>,
+    /// What was accepted and yet is most likely not meant, of a document that a verb edited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl From<Vec<Change>> for Report {
@@ -71,6 +74,7 @@ impl From<Vec<Change>> for Report {
         Self {
             changed: !changes.is_empty(),
             changes,
+            warnings: Vec::new(),
         }
     }
 }

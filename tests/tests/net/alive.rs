@@ -114,10 +114,10 @@ fn counted(scene: &Scene, source: SocketAddr) -> (u64, u64) {
 }
 
 /// `netbpf run` in the foreground. It is killed when the guard is dropped.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(scene: &Scene, config: &str) -> Self {
+    pub(crate) fn start(scene: &Scene, config: &str) -> Self {
         let path = scene.instance.write_config(&scene.private(config));
         let mut command = scene.instance.command(&["run"]);
         command

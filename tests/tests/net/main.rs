@@ -9,6 +9,7 @@ mod listing;
 mod paths;
 mod purge;
 mod uplinks;
+mod verbs;
 mod wire;
 
 /// A small host: an ordinary network with a published web server, and a neighbour for it.
