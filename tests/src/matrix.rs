@@ -10,7 +10,7 @@ mod table;
 mod talks;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{
         Mutex,
@@ -20,13 +20,14 @@ use std::{
 };
 
 pub use self::{
-    listing::{Container, Listing, Network, Port, Service},
+    listing::{Container, End, GatewayMode, Listing, Network, Port, Service},
     table::table,
 };
 use crate::{
+    netns::Netns,
     product::Instance,
     sockets::{self, Log, PATIENCE, Probe, SILENCE, Seen, Servers},
-    topology::Topology,
+    topology::{Family, Topology},
 };
 
 /// The port on which every place has a service of its own that nobody published.
@@ -119,6 +120,8 @@ impl Tried {
 pub struct Bench<'a> {
     topology: &'a Topology,
     listing: Listing,
+    /// The interface of each container's default route, by family.
+    ways_out: HashMap<(String, Family), String>,
     log: Log,
     servers: Vec<Servers>,
 }
@@ -147,6 +150,7 @@ impl<'a> Bench<'a> {
         }
         Self {
             topology,
+            ways_out: ways_out(&listing),
             listing,
             log,
             servers,
@@ -167,6 +171,24 @@ impl<'a> Bench<'a> {
     pub fn places(&self) -> usize {
         self.servers.len()
     }
+}
+
+/// Asks each container's kernel where its default routes leave.
+fn ways_out(listing: &Listing) -> HashMap<(String, Family), String> {
+    let mut ways = HashMap::new();
+    for container in &listing.containers {
+        let netns = Netns::existing(&container.netns);
+        for (family, flag) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+            let shown = netns.ip(&format!("{flag} route show default"));
+            let mut words = shown.split_whitespace();
+            if words.any(|word| word == "dev")
+                && let Some(interface) = words.next()
+            {
+                ways.insert((container.name.clone(), family), interface.to_owned());
+            }
+        }
+    }
+    ways
 }
 
 /// Tries all cases, first what must work and then what must not; the latter spend their time

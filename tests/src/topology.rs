@@ -2,9 +2,11 @@
 //! outside that it has an uplink to. Containers are made by `netbpf` itself.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     time::Duration,
 };
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::{Netns, unique, wait_until};
 
@@ -98,8 +100,8 @@ pub struct Topology {
 
 impl Topology {
     /// Makes both, links them, and closes the host to every forwarding that netfilter and the
-    /// stack know: forwarding off in both families, bridged packets through netfilter, and a
-    /// forward chain that drops.
+    /// stack know: forwarding off in both families, bridged packets through netfilter, a forward
+    /// chain that drops, and an IPv6 default route that is lost where forwarding is switched on.
     ///
     /// # Panics
     ///
@@ -137,7 +139,6 @@ impl Topology {
         host.ip(&format!("link set {UPLINK} up"));
         client.ip("link set eth0 up");
         host.ip(&format!("route add default via {CLIENT_V4}"));
-        host.ip(&format!("-6 route add default via {CLIENT_V6}"));
         for end in [host, client] {
             wait_until(
                 "the link-local addresses are no longer tentative",
@@ -148,6 +149,20 @@ impl Topology {
                 },
             );
         }
+        self.advertise_router();
+    }
+
+    /// The host has its IPv6 default route from a router advertisement of the client's, as most
+    /// hosts have it: the kernel forgets such a route where forwarding is switched on without care.
+    fn advertise_router(&self) {
+        // Who doesn't forward says so in neighbour advertisements, and is a router no longer.
+        self.client.set_sysctl("net/ipv6/conf/eth0/forwarding", "1");
+        self.client.enter(|| send_router_advertisement("eth0"));
+        wait_until(
+            "the host has taken the advertised route",
+            Duration::from_secs(10),
+            || self.host.ip("-6 route show default").contains("proto ra"),
+        );
     }
 
     fn close_forwarding(&self) {
@@ -190,6 +205,36 @@ impl Topology {
         self.client
             .ip(&format!("route replace {subnet} via {}", family.host()));
     }
+}
+
+/// Sends a router advertisement (RFC 4861, 4.2) to all nodes of a link.
+fn send_router_advertisement(interface: &str) {
+    /// The longest lifetime of a default router.
+    const LIFETIME: [u8; 2] = u16::to_be_bytes(9000);
+    /// The kernel fills the checksum in.
+    const CHECKSUM: [u8; 2] = [0; 2];
+    const HOP_LIMIT: u8 = 64;
+    const FLAGS: u8 = 0;
+    let ifindex = nix::net::if_::if_nametoindex(interface).expect(interface);
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).expect("raw ICMPv6");
+    // A receiver believes nobody further away than its own link.
+    socket.set_multicast_hops_v6(255).expect("hops");
+    socket.set_multicast_if_v6(ifindex).expect("interface");
+    let head = [
+        134,
+        0,
+        CHECKSUM[0],
+        CHECKSUM[1],
+        HOP_LIMIT,
+        FLAGS,
+        LIFETIME[0],
+        LIFETIME[1],
+    ];
+    let timers = [0; 8];
+    let all_nodes = SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, ifindex);
+    socket
+        .send_to(&[head, timers].concat(), &SocketAddr::V6(all_nodes).into())
+        .expect("the advertisement is sent");
 }
 
 /// A config file whose containers live in namespaces that begin with `id`, so that the same file

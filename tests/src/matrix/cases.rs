@@ -5,11 +5,21 @@ use std::{
     path::Path,
 };
 
-use super::{Bench, CLOSED, Case, Container, Expected, HOST, OUTSIDE, OWN_SERVICE, Port, Service};
+use super::{
+    Bench, CLOSED, Case, Container, End, Expected, GatewayMode, HOST, Network, OUTSIDE,
+    OWN_SERVICE, Port, Service,
+};
 use crate::{
     sockets::{Probe, Proto},
     topology::Family,
 };
+
+/// The end by which a container's packets leave, and the source address that its kernel gives them.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    pub network: &'a Network,
+    pub source: IpAddr,
+}
 
 impl Bench<'_> {
     /// Every path of this host.
@@ -17,7 +27,8 @@ impl Bench<'_> {
         let mut cases = Vec::new();
         for family in Family::ALL {
             self.between_containers(family, &mut cases);
-            self.host_and_containers(family, &mut cases);
+            self.host_to_containers(family, &mut cases);
+            self.containers_to_host(family, &mut cases);
             self.containers_to_outside(family, &mut cases);
             self.outside_to_host(family, &mut cases);
             self.outside_to_containers(family, &mut cases);
@@ -28,7 +39,7 @@ impl Bench<'_> {
         cases
     }
 
-    fn host(&self) -> &Path {
+    pub(super) fn host(&self) -> &Path {
         self.topology.host.path()
     }
 
@@ -36,75 +47,141 @@ impl Bench<'_> {
         self.topology.client.path()
     }
 
+    /// What a container's kernel does with a packet for `to`: the end on its link, else the end of
+    /// its default route. `None`: it has no way.
+    pub(super) fn sender(&self, from: &Container, to: IpAddr) -> Option<Sender<'_>> {
+        let family = Family::of(to);
+        let listing = &self.listing;
+        let on_link = |end: &&End| {
+            end.address(family).is_some() && listing.network(&end.network).contains(to)
+        };
+        let way_out = self.ways_out.get(&(from.name.clone(), family));
+        let end = from
+            .ends
+            .iter()
+            .find(on_link)
+            .or_else(|| from.ends.iter().find(|end| Some(&end.interface) == way_out))?;
+        Some(Sender {
+            network: listing.network(&end.network),
+            source: end.address(family)?,
+        })
+    }
+
+    /// The end at which published ports of a family arrive: that of the default route.
+    pub(super) fn gateway_end<'c>(&self, of: &'c Container, family: Family) -> Option<&'c End> {
+        let way_out = self.ways_out.get(&(of.name.clone(), family))?;
+        of.ends.iter().find(|end| end.interface == *way_out)
+    }
+
     fn between_containers(&self, family: Family, cases: &mut Vec<Case>) {
         for from in &self.listing.containers {
             for to in &self.listing.containers {
-                let (Some(source), Some(addr)) = (from.address(family), to.address(family)) else {
-                    continue;
-                };
-                if from.name == to.name {
-                    continue;
+                for end in &to.ends {
+                    let Some(addr) = end.address(family).filter(|_| from.name != to.name) else {
+                        continue;
+                    };
+                    let path = format!("{} → {}", self.place(from), self.end_of(to, end));
+                    for port in self.listing.ports_of(to) {
+                        for proto in Proto::ALL {
+                            // Ping has no ports: once is enough.
+                            if proto == Proto::Icmp && port != OWN_SERVICE {
+                                continue;
+                            }
+                            let asked = SocketAddr::new(addr, port);
+                            cases.push(Case {
+                                path: path.clone(),
+                                probe: Probe::new(&from.netns, proto, asked),
+                                expected: self.direct(from, (to, end), asked, proto),
+                            });
+                        }
+                    }
                 }
-                let network = self.listing.network_of(from);
-                let expected = if from.network == to.network && network.icc {
-                    Expected::reaches(&to.name, source)
-                } else {
-                    Expected::Blocked
-                };
-                let path = format!("{} → {}", self.place(from), self.place(to));
-                every_proto(cases, &path, &from.netns, addr, OWN_SERVICE, &expected);
             }
         }
     }
 
-    fn host_and_containers(&self, family: Family, cases: &mut Vec<Case>) {
-        for container in &self.listing.containers {
-            let network = self.listing.network_of(container);
-            let Some(addr) = container.address(family) else {
+    /// From a container to another one's own address.
+    fn direct(
+        &self,
+        from: &Container,
+        (to, end): (&Container, &End),
+        asked: SocketAddr,
+        proto: Proto,
+    ) -> Expected {
+        let Some(Sender { network, source }) = self.sender(from, asked.ip()) else {
+            return Expected::Blocked;
+        };
+        let receiver = self.listing.network(&end.network);
+        let is_open = if network.name == receiver.name {
+            network.icc
+        } else {
+            !network.internal && self.is_open_to_others(to, end, asked, proto)
+        };
+        if is_open {
+            Expected::reaches(&to.name, source)
+        } else {
+            Expected::Blocked
+        }
+    }
+
+    /// Whether a container's own address answers whoever is not of its network.
+    fn is_open_to_others(
+        &self,
+        to: &Container,
+        end: &End,
+        asked: SocketAddr,
+        proto: Proto,
+    ) -> bool {
+        let network = self.listing.network(&end.network);
+        let is_published = || {
+            self.listing.ports.iter().any(|port| {
+                port.container == to.name
+                    && port.proto == proto
+                    && port.container_port == asked.port()
+            })
+        };
+        match network.mode(Family::of(asked.ip())) {
+            _ if network.internal => false,
+            GatewayMode::Nat | GatewayMode::Isolated => false,
+            GatewayMode::NatUnprotected => true,
+            GatewayMode::Routed => proto == Proto::Icmp || is_published(),
+        }
+    }
+
+    fn host_to_containers(&self, family: Family, cases: &mut Vec<Case>) {
+        for (container, end) in self.ends() {
+            let network = self.listing.network(&end.network);
+            let (Some(addr), Some(gateway)) = (end.address(family), network.gateway(family)) else {
                 continue;
             };
-            if let Some(gateway) = network.gateway(family) {
-                let path = format!("host → {}", self.place(container));
-                let expected = Expected::reaches(&container.name, gateway);
-                every_proto(cases, &path, self.host(), addr, OWN_SERVICE, &expected);
+            if network.mode(family) == GatewayMode::Isolated {
+                continue;
             }
-            let host = |open: bool| {
-                if open {
-                    Expected::reaches(HOST, addr)
-                } else {
-                    Expected::Blocked
-                }
-            };
-            for other in &self.listing.networks {
-                let Some(gateway) = other.gateway(family) else {
+            let path = format!("host → {}", self.end_of(container, end));
+            let expected = Expected::reaches(&container.name, gateway);
+            every_proto(cases, &path, self.host(), addr, OWN_SERVICE, &expected);
+        }
+    }
+
+    fn containers_to_host(&self, family: Family, cases: &mut Vec<Case>) {
+        for from in &self.listing.containers {
+            if from.address(family).is_none() {
+                continue;
+            }
+            for network in &self.listing.networks {
+                let Some(gateway) = network.gateway(family) else {
                     continue;
                 };
-                let own = other.name == network.name;
-                let expected = host(own || !network.internal);
-                let path = if own {
-                    format!("{} → host, its own gateway", self.place(container))
-                } else {
-                    format!(
-                        "{} → host, gateway of {}",
-                        self.place(container),
-                        other.name
-                    )
-                };
-                every_proto(
-                    cases,
-                    &path,
-                    &container.netns,
-                    gateway,
-                    OWN_SERVICE,
-                    &expected,
-                );
+                let path = format!("{} → host, gateway of {}", self.place(from), network.name);
+                let expected = self.to_host(from, gateway);
+                every_proto(cases, &path, &from.netns, gateway, OWN_SERVICE, &expected);
             }
-            let path = format!("{} → host, its uplink", self.place(container));
-            let expected = host(!network.internal);
+            let path = format!("{} → host, its uplink", self.place(from));
+            let expected = self.to_host(from, family.host());
             every_proto(
                 cases,
                 &path,
-                &container.netns,
+                &from.netns,
                 family.host(),
                 OWN_SERVICE,
                 &expected,
@@ -112,23 +189,44 @@ impl Bench<'_> {
         }
     }
 
+    /// From a container to one of the host's own addresses.
+    fn to_host(&self, from: &Container, asked: IpAddr) -> Expected {
+        match self.sender(from, asked) {
+            Some(Sender { network, source })
+                if !network.internal || network.gateways.contains(&asked) =>
+            {
+                Expected::reaches(HOST, source)
+            }
+            _ => Expected::Blocked,
+        }
+    }
+
     fn containers_to_outside(&self, family: Family, cases: &mut Vec<Case>) {
-        for container in &self.listing.containers {
-            let network = self.listing.network_of(container);
-            let Some(addr) = container.address(family) else {
+        for from in &self.listing.containers {
+            if from.address(family).is_none() {
                 continue;
-            };
-            let expected = match (network.internal, network.masquerade) {
-                (true, _) => Expected::Blocked,
-                (false, true) => Expected::reaches(OUTSIDE, family.host()),
-                (false, false) => Expected::reaches(OUTSIDE, addr),
-            };
-            let place = self.place(container);
-            let from = &container.netns;
-            let path = format!("{place} → outside, on the link");
-            every_proto(cases, &path, from, family.client(), OWN_SERVICE, &expected);
-            let path = format!("{place} → outside, far");
-            every_proto(cases, &path, from, family.far(), OWN_SERVICE, &expected);
+            }
+            let outside = [("on the link", family.client()), ("far", family.far())];
+            for (place, asked) in outside {
+                let path = format!("{} → outside, {place}", self.place(from));
+                let expected = self.to_outside(from, asked);
+                every_proto(cases, &path, &from.netns, asked, OWN_SERVICE, &expected);
+            }
+        }
+    }
+
+    fn to_outside(&self, from: &Container, asked: IpAddr) -> Expected {
+        let family = Family::of(asked);
+        match self.sender(from, asked) {
+            Some(Sender { network, source }) if !network.internal => {
+                let routed = network.mode(family) == GatewayMode::Routed;
+                if network.masquerade && !routed {
+                    Expected::reaches(OUTSIDE, family.host())
+                } else {
+                    Expected::reaches(OUTSIDE, source)
+                }
+            }
+            _ => Expected::Blocked,
         }
     }
 
@@ -150,57 +248,68 @@ impl Bench<'_> {
                 expected: Expected::Refused,
             });
         }
-        for port in self.ports(family) {
-            let expected = if port.host_ip.is_unspecified() || port.host_ip == family.host() {
-                Expected::reaches(&port.container, family.client())
-            } else {
-                Expected::Refused
-            };
+        for (port, host_port) in self.ports(family) {
+            let asked = SocketAddr::new(family.host(), host_port);
             cases.push(Case {
                 path: format!("outside → {}, published {}", port.container, shown(port)),
-                probe: Probe::new(
-                    self.client(),
-                    port.proto,
-                    SocketAddr::new(family.host(), port.host_port),
-                ),
-                expected,
+                probe: Probe::new(self.client(), port.proto, asked),
+                expected: self.published_outside(port, asked, family.client()),
             });
         }
     }
 
+    /// What an outsider gets at a host address and port, published on this or on another address.
+    fn published_outside(&self, port: &Port, asked: SocketAddr, source: IpAddr) -> Expected {
+        let answering = self.listing.ports.iter().find(|other| {
+            other.host_port == port.host_port
+                && other.proto == port.proto
+                && answers_on(other, asked.ip())
+        });
+        match answering {
+            None => Expected::Refused,
+            Some(port) if port.admits(source) => Expected::reaches(&port.container, source),
+            Some(_) => Expected::Blocked,
+        }
+    }
+
     fn outside_to_containers(&self, family: Family, cases: &mut Vec<Case>) {
-        for container in &self.listing.containers {
-            let Some(addr) = container.address(family) else {
+        for (container, end) in self.ends() {
+            let Some(addr) = end.address(family) else {
                 continue;
             };
-            let path = format!("outside → {}, its address", self.place(container));
+            let path = format!("outside → {}, its address", self.end_of(container, end));
             for port in self.listing.ports_of(container) {
-                every_proto(cases, &path, self.client(), addr, port, &Expected::Blocked);
+                for proto in Proto::ALL {
+                    let asked = SocketAddr::new(addr, port);
+                    let expected = if self.is_open_to_others(container, end, asked, proto) {
+                        Expected::reaches(&container.name, family.client())
+                    } else {
+                        Expected::Blocked
+                    };
+                    cases.push(Case {
+                        path: path.clone(),
+                        probe: Probe::new(self.client(), proto, asked),
+                        expected,
+                    });
+                }
             }
         }
     }
 
     fn containers_to_published(&self, family: Family, cases: &mut Vec<Case>) {
-        for port in self
+        for (port, host_port) in self
             .ports(family)
-            .filter(|port| !port.host_ip.is_loopback())
+            .filter(|(port, _)| !port.host_ip.is_loopback())
         {
             for from in &self.listing.containers {
-                let network = self.listing.network_of(from);
-                let Some(source) = from.address(family) else {
+                let Some(end) = from.ends.iter().find(|end| end.address(family).is_some()) else {
                     continue;
                 };
+                let own = self.listing.network(&end.network).gateway(family);
                 let asked = if port.host_ip.is_unspecified() {
-                    network.gateway(family).unwrap_or(family.host())
+                    own.unwrap_or(family.host())
                 } else {
                     port.host_ip
-                };
-                let target = self.listing.container(&port.container);
-                let gateway = self.listing.network_of(target).gateway(family);
-                let expected = match (network.internal, from.name == port.container, gateway) {
-                    (true, _, _) => Expected::NotAnswered,
-                    (false, true, Some(gateway)) => Expected::reaches(&port.container, gateway),
-                    (false, _, _) => Expected::reaches(&port.container, source),
                 };
                 cases.push(Case {
                     path: format!(
@@ -209,25 +318,40 @@ impl Bench<'_> {
                         port.container,
                         shown(port)
                     ),
-                    probe: Probe::new(
-                        &from.netns,
-                        port.proto,
-                        SocketAddr::new(asked, port.host_port),
-                    ),
-                    expected,
+                    probe: Probe::new(&from.netns, port.proto, SocketAddr::new(asked, host_port)),
+                    expected: self.published_inside(port, from, asked),
                 });
             }
         }
     }
 
+    /// What a container gets at a published port of the host.
+    fn published_inside(&self, port: &Port, from: &Container, asked: IpAddr) -> Expected {
+        let family = Family::of(asked);
+        let Some(Sender { network, source }) = self.sender(from, asked) else {
+            return Expected::NotAnswered;
+        };
+        let target = self.listing.container(&port.container);
+        let receiver = self.gateway_end(target, family).map(|end| &end.network);
+        if network.internal {
+            return Expected::NotAnswered;
+        }
+        if from.name == target.name {
+            let gateways = from.ends.iter().filter_map(|end| {
+                let gateway = self.listing.network(&end.network).gateway(family)?;
+                Some((from.name.clone(), gateway))
+            });
+            return Expected::Reaches(gateways.collect());
+        }
+        if receiver != Some(&network.name) && !port.admits(source) {
+            return Expected::Blocked;
+        }
+        Expected::reaches(&target.name, source)
+    }
+
     fn to_services(&self, family: Family, cases: &mut Vec<Case>) {
         for service in &self.listing.services {
-            let Some(vip) = service
-                .vips
-                .iter()
-                .copied()
-                .find(|vip| Family::of(*vip) == family)
-            else {
+            let Some(vip) = service.vip(family) else {
                 continue;
             };
             for (port, _, proto) in &service.ports {
@@ -238,18 +362,13 @@ impl Bench<'_> {
                     expected: Expected::Blocked,
                 });
                 for from in &self.listing.containers {
-                    let Some(source) = from.address(family) else {
+                    if from.address(family).is_none() {
                         continue;
-                    };
-                    let expected = if from.network == service.network {
-                        self.backends(service, from, source, family)
-                    } else {
-                        Expected::NotAnswered
-                    };
+                    }
                     cases.push(Case {
                         path: format!("{} → service {}", self.place(from), service.name),
                         probe: Probe::new(&from.netns, *proto, asked),
-                        expected,
+                        expected: self.backends(service, from, vip),
                     });
                 }
             }
@@ -269,15 +388,16 @@ impl Bench<'_> {
         }
     }
 
-    /// Any backend may answer; one that asks itself sees the gateway.
-    pub(super) fn backends(
-        &self,
-        service: &Service,
-        from: &Container,
-        source: IpAddr,
-        family: Family,
-    ) -> Expected {
-        let gateway = self.listing.network(&service.network).gateway(family);
+    /// Any backend may answer whoever is of the service's network; one that asks itself sees the
+    /// gateway.
+    pub(super) fn backends(&self, service: &Service, from: &Container, vip: IpAddr) -> Expected {
+        let Some(Sender { network, source }) = self.sender(from, vip) else {
+            return Expected::NotAnswered;
+        };
+        if network.name != service.network {
+            return Expected::NotAnswered;
+        }
+        let gateway = network.gateway(Family::of(vip));
         let seen_by = |backend: &String| {
             let own = *backend == from.name;
             (backend.clone(), gateway.filter(|_| own).unwrap_or(source))
@@ -285,11 +405,10 @@ impl Bench<'_> {
         Expected::Reaches(service.backends.iter().map(seen_by).collect())
     }
 
+    /// A stranger's address, another container's, and an address of the container's own that
+    /// belongs to another interface than the one by which the packet leaves.
     fn spoofed(&self, family: Family, cases: &mut Vec<Case>) {
         for from in &self.listing.containers {
-            let Some(own) = from.address(family) else {
-                continue;
-            };
             let neighbour = self
                 .listing
                 .containers
@@ -297,20 +416,22 @@ impl Bench<'_> {
                 .find(|other| other.name != from.name);
             let borrowed = [
                 Some(family.stranger()),
-                neighbour.and_then(|it| it.address(family)),
+                neighbour
+                    .and_then(|other| other.address(family))
+                    .filter(|addr| !from.has(*addr)),
             ];
-            for lie in borrowed.into_iter().flatten().filter(|lie| *lie != own) {
-                let bind = SocketAddr::new(lie, 0);
-                let gateway = self.listing.network_of(from).gateway(family);
-                for to in [Some(family.client()), gateway].into_iter().flatten() {
+            let own = from.ends.iter().filter_map(|end| end.address(family));
+            for to in self.who_is_lied_to(from, family) {
+                let Some(sender) = self.sender(from, to) else {
+                    continue;
+                };
+                let lies = borrowed.into_iter().flatten().chain(own.clone());
+                for lie in lies.filter(|lie| *lie != sender.source) {
+                    let asked = SocketAddr::new(to, OWN_SERVICE);
                     cases.push(Case {
                         path: format!("{} → anywhere, as {lie}", self.place(from)),
-                        probe: Probe::new(
-                            &from.netns,
-                            Proto::Udp,
-                            SocketAddr::new(to, OWN_SERVICE),
-                        )
-                        .bound(bind),
+                        probe: Probe::new(&from.netns, Proto::Udp, asked)
+                            .bound(SocketAddr::new(lie, 0)),
                         expected: Expected::Blocked,
                     });
                 }
@@ -318,30 +439,78 @@ impl Bench<'_> {
         }
     }
 
-    fn ports(&self, family: Family) -> impl Iterator<Item = &Port> {
+    fn who_is_lied_to(&self, from: &Container, family: Family) -> Vec<IpAddr> {
+        let gateways = from
+            .ends
+            .iter()
+            .filter_map(|end| self.listing.network(&end.network).gateway(family));
+        gateways.chain([family.client()]).collect()
+    }
+
+    /// The published ports of a family that have a port on the host.
+    pub(super) fn ports(&self, family: Family) -> impl Iterator<Item = (&Port, u16)> {
         self.listing
             .ports
             .iter()
             .filter(move |port| Family::of(port.host_ip) == family)
+            .filter_map(|port| Some((port, port.host_port?)))
     }
 
+    fn ends(&self) -> impl Iterator<Item = (&Container, &End)> {
+        self.listing
+            .containers
+            .iter()
+            .flat_map(|container| container.ends.iter().map(move |end| (container, end)))
+    }
+
+    /// A container, with its networks.
     pub(super) fn place(&self, container: &Container) -> String {
-        let network = self.listing.network_of(container);
+        let networks: Vec<String> = container
+            .ends
+            .iter()
+            .map(|end| self.network_words(&end.network))
+            .collect();
+        format!("{} ({})", container.name, networks.join("; "))
+    }
+
+    /// A container at its address in one of its networks.
+    fn end_of(&self, container: &Container, end: &End) -> String {
+        match container.ends.len() {
+            0 | 1 => self.place(container),
+            _ => format!("{} at its {} address", self.place(container), end.network),
+        }
+    }
+
+    fn network_words(&self, name: &str) -> String {
+        let network = self.listing.network(name);
+        let mode = match network.modes {
+            [v4, v6] if v4 != v6 => ", mixed modes",
+            [GatewayMode::NatUnprotected, _] => ", unprotected",
+            [GatewayMode::Routed, _] => ", routed",
+            [GatewayMode::Isolated, _] => ", isolated",
+            _ => "",
+        };
         let kind = match (network.internal, network.icc) {
             (true, _) => ", internal",
             (false, false) => ", icc off",
             (false, true) => "",
         };
-        format!("{} ({}{kind})", container.name, container.network)
+        format!("{name}{mode}{kind}")
     }
 }
 
-fn shown(port: &Port) -> String {
-    format!(
-        "{}/{}",
-        SocketAddr::new(port.host_ip, port.host_port),
-        port.proto.name()
-    )
+/// Whether a mapping answers on an address of the host.
+pub(super) fn answers_on(port: &Port, addr: IpAddr) -> bool {
+    port.host_ip == addr
+        || (port.host_ip.is_unspecified() && Family::of(port.host_ip) == Family::of(addr))
+}
+
+pub(super) fn shown(port: &Port) -> String {
+    let address = match port.host_port {
+        Some(host_port) => SocketAddr::new(port.host_ip, host_port).to_string(),
+        None => format!("{} (routed)", port.host_ip),
+    };
+    format!("{address}/{}", port.proto.name())
 }
 
 fn every_proto(

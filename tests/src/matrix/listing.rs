@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::OWN_SERVICE;
@@ -23,14 +24,34 @@ pub struct Network {
     pub internal: bool,
     /// Whether what leaves gets the host's address.
     pub masquerade: bool,
+    /// Its gateway modes, IPv4's first.
+    pub modes: [GatewayMode; 2],
+}
+
+/// How containers of a network are reached at their own addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GatewayMode {
+    /// Not at all from elsewhere.
+    Nat,
+    /// On every port.
+    NatUnprotected,
+    /// On published ports, and by ping; what leaves is not masqueraded.
+    Routed,
+    /// The host has no address there either.
+    Isolated,
 }
 
 impl Network {
     pub(super) fn gateway(&self, family: Family) -> Option<IpAddr> {
-        self.gateways
-            .iter()
-            .copied()
-            .find(|addr| Family::of(*addr) == family)
+        of_family(&self.gateways, family)
+    }
+
+    pub(super) fn mode(&self, family: Family) -> GatewayMode {
+        self.modes[family as usize]
+    }
+
+    pub(super) fn contains(&self, addr: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| contains(subnet, addr))
     }
 }
 
@@ -41,20 +62,63 @@ pub struct Container {
     pub name: String,
     /// Its namespace.
     pub netns: PathBuf,
-    /// The name of its network.
+    /// Its ends, one for each network.
+    pub ends: Vec<End>,
+}
+
+/// A container's end in a network.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The network's name.
     pub network: String,
+    /// The interface inside the namespace.
+    pub interface: String,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
 
-impl Container {
+impl End {
     /// Its address of a family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
-        self.addresses
-            .iter()
-            .copied()
-            .find(|addr| Family::of(*addr) == family)
+        of_family(&self.addresses, family)
     }
+}
+
+impl Container {
+    /// Its first address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.ends.iter().find_map(|end| end.address(family))
+    }
+
+    /// Its end in a network.
+    pub fn end_in(&self, network: &str) -> Option<&End> {
+        self.ends.iter().find(|end| end.network == network)
+    }
+
+    pub(super) fn has(&self, addr: IpAddr) -> bool {
+        self.ends.iter().any(|end| end.addresses.contains(&addr))
+    }
+}
+
+fn of_family(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
+    addresses
+        .iter()
+        .copied()
+        .find(|addr| Family::of(*addr) == family)
+}
+
+/// Whether a prefix, or an address without one, contains an address.
+pub(super) fn contains(prefix: &str, addr: IpAddr) -> bool {
+    prefix_len(prefix, addr).is_some()
+}
+
+/// The length of a prefix that contains an address.
+fn prefix_len(prefix: &str, addr: IpAddr) -> Option<u8> {
+    let net: IpNet = prefix
+        .parse()
+        .or_else(|_| prefix.parse::<IpAddr>().map(IpNet::from))
+        .unwrap_or_else(|error| panic!("{prefix}: {error}"));
+    net.contains(&addr).then(|| net.prefix_len())
 }
 
 /// A published port as `port ls` shows it: one row a family.
@@ -66,10 +130,29 @@ pub struct Port {
     pub proto: Proto,
     /// The host address; unspecified: every one of that family.
     pub host_ip: IpAddr,
-    /// The host port.
-    pub host_port: u16,
+    /// The host port; `None` on a routed network.
+    pub host_port: Option<u16>,
     /// The container's port.
     pub container_port: u16,
+    /// The sources that may, if not all may.
+    pub allow: Vec<String>,
+    /// The sources that may not.
+    pub deny: Vec<String>,
+}
+
+impl Port {
+    /// Whether a source from outside or of another network may ask: the longest prefix decides.
+    pub(super) fn admits(&self, source: IpAddr) -> bool {
+        let longest = |list: &[String]| {
+            list.iter()
+                .filter_map(|prefix| prefix_len(prefix, source))
+                .max()
+        };
+        match (longest(&self.allow), longest(&self.deny)) {
+            (None, None) => self.allow.is_empty(),
+            (allowed, denied) => allowed > denied,
+        }
+    }
 }
 
 /// A service as `service ls` shows it.
@@ -85,6 +168,12 @@ pub struct Service {
     pub ports: Vec<(u16, u16, Proto)>,
     /// The names of its backends.
     pub backends: Vec<String>,
+}
+
+impl Service {
+    pub(super) fn vip(&self, family: Family) -> Option<IpAddr> {
+        of_family(&self.vips, family)
+    }
 }
 
 /// Everything that an instance says about itself.
@@ -149,10 +238,6 @@ impl Listing {
             .iter()
             .find(|network| network.name == name)
             .expect(name)
-    }
-
-    pub(super) fn network_of(&self, container: &Container) -> &Network {
-        self.network(&container.network)
     }
 
     /// The ports on which each container needs a server for the paths of this listing.
@@ -231,18 +316,42 @@ fn network(row: &Value) -> Network {
         icc: flag(row, "icc"),
         internal: flag(row, "internal"),
         masquerade: flag(row, "masquerade"),
+        modes: ["ipv4", "ipv6"].map(|family| {
+            let mode = &row["gateway_mode"];
+            gateway_mode(mode.as_str().unwrap_or_else(|| {
+                mode[family]
+                    .as_str()
+                    .unwrap_or_else(|| panic!("no gateway_mode in {row}"))
+            }))
+        }),
+    }
+}
+
+fn gateway_mode(name: &str) -> GatewayMode {
+    match name {
+        "nat" => GatewayMode::Nat,
+        "nat-unprotected" => GatewayMode::NatUnprotected,
+        "routed" => GatewayMode::Routed,
+        "isolated" => GatewayMode::Isolated,
+        _ => panic!("gateway mode {name}?"),
     }
 }
 
 fn container(row: &Value) -> Container {
-    let attachment = &row["networks"][0];
     Container {
         name: text(row, "name"),
         netns: text(row, "netns").into(),
-        network: text(attachment, "name"),
+        ends: rows(&row["networks"]).iter().map(end).collect(),
+    }
+}
+
+fn end(row: &Value) -> End {
+    End {
+        network: text(row, "name"),
+        interface: text(row, "interface"),
         addresses: ["ipv4", "ipv6"]
             .iter()
-            .filter_map(|key| attachment[*key].as_str())
+            .filter_map(|key| row[*key].as_str())
             .map(address)
             .collect(),
     }
@@ -253,8 +362,10 @@ fn port(row: &Value) -> Port {
         container: text(row, "container"),
         proto: proto(&text(row, "proto")),
         host_ip: address(&text(row, "host_ip")),
-        host_port: number(row, "host_port"),
+        host_port: (!row["host_port"].is_null()).then(|| number(row, "host_port")),
         container_port: number(row, "container_port"),
+        allow: texts(&row["allow"]),
+        deny: texts(&row["deny"]),
     }
 }
 

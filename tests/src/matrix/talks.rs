@@ -3,7 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Bench, CLOSED, Case, Container, Expected, OWN_SERVICE, Service, Tried, try_all};
+use super::{
+    Bench, CLOSED, Case, Container, Expected, GatewayMode, OWN_SERVICE, Service, Tried, try_all,
+};
 use crate::{
     sockets::{self, PATIENCE, Probe, Proto, SILENCE, Seen},
     topology::Family,
@@ -25,12 +27,14 @@ impl Bench<'_> {
     /// the far machine saw.
     fn unsolicited(&self, family: Family) -> Vec<Tried> {
         let containers = self.listing.containers.iter();
-        let open = containers.filter(|container| !self.listing.network_of(container).internal);
-        open.filter_map(|container| {
-            container.address(family)?;
-            Some(self.unsolicited_to(container, family))
-        })
-        .collect()
+        let masqueraded = containers.filter(|from| {
+            self.sender(from, family.far()).is_some_and(|sender| {
+                !sender.network.internal && sender.network.mode(family) != GatewayMode::Routed
+            })
+        });
+        masqueraded
+            .map(|container| self.unsolicited_to(container, family))
+            .collect()
     }
 
     fn unsolicited_to(&self, container: &Container, family: Family) -> Tried {
@@ -68,29 +72,18 @@ impl Bench<'_> {
     fn every_backend(&self, family: Family) -> Vec<Tried> {
         let mut tried = Vec::new();
         for service in &self.listing.services {
-            let vip = service
-                .vips
-                .iter()
-                .copied()
-                .find(|vip| Family::of(*vip) == family);
-            let Some(vip) = vip else { continue };
-            let members = self
-                .listing
-                .containers
-                .iter()
-                .filter(|from| from.network == service.network);
-            for (from, (port, _, proto)) in
-                members.flat_map(|from| service.ports.iter().map(move |port| (from, port)))
-            {
-                let Some(source) = from.address(family) else {
+            let Some(vip) = service.vip(family) else {
+                continue;
+            };
+            for from in &self.listing.containers {
+                let Expected::Reaches(backends) = self.backends(service, from, vip) else {
                     continue;
                 };
-                let Expected::Reaches(mut missing) = self.backends(service, from, source, family)
-                else {
-                    continue;
-                };
-                let probe = Probe::new(&from.netns, *proto, SocketAddr::new(vip, *port));
-                tried.extend(self.until_found(service, from, &probe, &mut missing));
+                for (port, _, proto) in &service.ports {
+                    let probe = Probe::new(&from.netns, *proto, SocketAddr::new(vip, *port));
+                    let mut missing = backends.clone();
+                    tried.extend(self.until_found(service, from, &probe, &mut missing));
+                }
             }
         }
         tried

@@ -32,7 +32,7 @@ networks = [{ name = "front", ipv4 = "172.28.0.11", ipv6 = "fd00:28::11" }]
 publish = ["8081:80"]
 "#;
 
-/// What `ip` shows, without the timers that run in bridges.
+/// What `ip` shows, without the timers that run in bridges and in advertised routes.
 fn steady(shown: &str) -> String {
     let line = |line: &str| {
         let mut words = Vec::new();
@@ -41,7 +41,7 @@ fn steady(shown: &str) -> String {
             if !skip {
                 words.push(word);
             }
-            skip = !skip && word.ends_with("_timer");
+            skip = !skip && (word.ends_with("_timer") || word == "expires");
         }
         words.join(" ")
     };

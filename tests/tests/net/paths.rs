@@ -12,10 +12,17 @@ fn every_path_is_as_expected(config: &str) {
     let scene = Scene::with(config);
     let listing = Listing::of(&scene.instance);
     for container in &listing.containers {
-        let network = listing.network(&container.network);
-        for gateway in network.gateways.iter().filter(|_| network.internal) {
-            let netns = Netns::existing(&container.netns);
-            netns.ip(&format!("route replace default via {gateway}"));
+        let netns = Netns::existing(&container.netns);
+        let shut: Vec<_> = container
+            .ends
+            .iter()
+            .map(|end| listing.network(&end.network))
+            .collect();
+        // One that has an open network as well has its default routes from there.
+        if shut.iter().all(|network| network.internal) {
+            for gateway in shut.iter().flat_map(|network| &network.gateways) {
+                netns.ip(&format!("route replace default via {gateway}"));
+            }
         }
     }
     let tried = Bench::set_up(&scene.topology, &scene.instance).try_everything();
