@@ -70,7 +70,7 @@ pub struct EndpointIdentity {
 }
 
 /// The choices that a container end keeps; what the document gives is not among them.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct AutomaticChoices {
     /// The IPv4 address.
@@ -79,6 +79,8 @@ pub struct AutomaticChoices {
     pub ipv6: Option<Ipv6Addr>,
     /// The MAC, when it doesn't follow from the IPv4 address.
     pub mac: Option<[u8; 6]>,
+    /// The interface's name.
+    pub interface: Option<String>,
 }
 
 /// A mapping: its id and what it stands for.

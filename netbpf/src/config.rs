@@ -4,11 +4,14 @@
 //! is valid by itself; what depends on earlier choices is found by [`Document::resolve`].
 
 mod addresses;
+mod attachment;
 mod check;
 mod container;
 mod findings;
 mod host;
 mod keys;
+mod links;
+mod mode;
 mod network;
 mod ports;
 mod publish;
@@ -25,12 +28,8 @@ use std::fmt;
 use toml::de::DeTable;
 
 use self::{
-    container::{AttachmentSpec, ContainerSpec},
-    findings::Findings,
-    host::HostSpec,
-    network::NetworkSpec,
-    service::ServiceSpec,
-    table::Table,
+    attachment::AttachmentSpec, container::ContainerSpec, findings::Findings, host::HostSpec,
+    network::NetworkSpec, service::ServiceSpec, table::Table,
 };
 use crate::{
     allocations::Allocations,

@@ -20,7 +20,8 @@ use crate::{
 #[derive(Serialize)]
 struct ContainerRow<'m> {
     name: &'m str,
-    netns: &'m Path,
+    /// `null` for the host's own.
+    netns: Option<&'m Path>,
     mode: String,
     networks: Vec<AttachmentRow<'m>>,
 }
@@ -39,7 +40,7 @@ impl<'m> ContainerRow<'m> {
     fn of(instance: &str, container: &'m Container) -> Self {
         Self {
             name: &container.name,
-            netns: &container.netns,
+            netns: Some(container.netns.as_path()).filter(|path| path.is_absolute()),
             mode: container.mode.to_string(),
             networks: container
                 .attachments
@@ -85,7 +86,8 @@ impl Row for ContainerRow<'_> {
             each(|network| network.mac.clone()),
             each(|network| network.interface.to_owned()),
             each(|network| network.host_interface.clone()),
-            self.netns.display().to_string(),
+            self.netns
+                .map_or_else(String::new, |netns| netns.display().to_string()),
         ]
     }
 }

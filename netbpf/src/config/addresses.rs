@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use super::{
     Document,
-    container::{AttachmentSpec, ContainerSpec},
+    attachment::AttachmentSpec,
+    container::ContainerSpec,
     findings::{At, Findings},
     network::NetworkSpec,
     service::ServiceSpec,

@@ -5,7 +5,10 @@ use std::{
     hash::Hash,
 };
 
-use super::{Document, addresses, container::AttachmentSpec, findings::Findings, ports};
+use super::{
+    Document, addresses, attachment::AttachmentSpec, findings::Findings, links, mode, ports,
+};
+use crate::model::Mode;
 
 /// Notes everything that doesn't fit together.
 pub(super) fn document(document: &Document, findings: &mut Findings) {
@@ -14,6 +17,8 @@ pub(super) fn document(document: &Document, findings: &mut Findings) {
     references(document, findings);
     namespaces(document, findings);
     macs(document, findings);
+    mode::check_joined(document, findings);
+    links::check(document, findings);
     addresses::check(document, findings);
     ports::check(document, findings);
 }
@@ -118,7 +123,8 @@ fn references(document: &Document, findings: &mut Findings) {
                 continue;
             };
             let is_there = |it: &AttachmentSpec| it.network.value == network.value;
-            if !container.attachments.is_empty() && !container.attachments.iter().any(is_there) {
+            let is_told = container.mode.value != Mode::Bridge || !container.attachments.is_empty();
+            if is_told && !container.attachments.iter().any(is_there) {
                 let what = format!(
                     "service {name:?}: backend {:?} is not in network {:?}",
                     backend.value, network.value
@@ -132,7 +138,8 @@ fn references(document: &Document, findings: &mut Findings) {
 fn namespaces(document: &Document, findings: &mut Findings) {
     let mut owners = Owners::new();
     for container in &document.containers {
-        if container.name.value.is_empty() {
+        let has_own = matches!(container.mode.value, Mode::Bridge | Mode::None);
+        if container.name.value.is_empty() || !has_own {
             continue;
         }
         let owner = format!("container {:?}", container.name.value);
@@ -140,7 +147,8 @@ fn namespaces(document: &Document, findings: &mut Findings) {
             && *other != owner
         {
             let what = format!(
-                "{owner}: netns {:?} is already that of {other}; sharing one is not supported yet",
+                "{owner}: netns {:?} is already that of {other}; one that shares it has \
+                 mode = \"container:NAME\"",
                 container.netns.value
             );
             findings.error(container.netns.line, what);

@@ -116,7 +116,7 @@ pub(super) const CONTAINER: Keys = &[
     key("publish"),
     later("expose", is_empty_list),
     later("publish_all", is_false),
-    later("links", is_empty_list),
+    key("links"),
 ];
 
 /// One of `networks` of a `[[container]]`.
@@ -126,8 +126,8 @@ pub(super) const ATTACHMENT: Keys = &[
     key("ipv6"),
     key("mac"),
     key("interface"),
-    later("aliases", is_empty_list),
-    later("gw_priority", |value| is_integer(value, "0")),
+    key("aliases"),
+    key("gw_priority"),
 ];
 
 /// `[[service]]`.

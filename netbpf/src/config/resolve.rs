@@ -7,15 +7,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
 };
 
 use super::{
-    ConfigErrors, Document,
-    addresses::given_addresses,
-    container::{AttachmentSpec, ContainerSpec},
-    findings::Findings,
-    network::NetworkSpec,
-    publish::Publish,
+    ConfigErrors, Document, addresses::given_addresses, attachment::AttachmentSpec,
+    container::ContainerSpec, findings::Findings, mode, network::NetworkSpec, publish::Publish,
     service::ServiceSpec,
 };
 use crate::{
@@ -260,7 +257,9 @@ impl<'d> Resolver<'d> {
                 continue;
             }
             let given = Addresses::from_given(given_addresses(attachment).map(|a| a.value));
-            let AutomaticChoices { ipv4, ipv6, mac } = allocation.automatic;
+            let AutomaticChoices {
+                ipv4, ipv6, mac, ..
+            } = allocation.automatic;
             let line = container.name.line;
             let holder = Holder {
                 kind: Kind::Container,
@@ -351,10 +350,12 @@ impl<'d> Resolver<'d> {
     }
 
     fn container(&mut self, spec: &'d ContainerSpec) -> Container {
+        let interfaces = self.interfaces(spec);
         let attachments: Vec<Attachment> = spec
             .attachments
             .iter()
-            .map(|attachment| self.attachment(spec, attachment))
+            .zip(interfaces)
+            .map(|(attachment, interface)| self.attachment(spec, attachment, interface))
             .collect();
         let is_internal = |attachment: &Attachment| {
             let network = self.document.network(&attachment.network);
@@ -372,14 +373,54 @@ impl<'d> Resolver<'d> {
             .collect();
         Container {
             name: spec.name.value.clone(),
-            netns: spec.netns.value.clone(),
-            mode: Mode::Bridge,
+            netns: self.netns(spec),
+            mode: spec.mode.value.clone(),
             source_check: true,
             attachments,
             publish,
             expose: Vec::new(),
-            links: Vec::new(),
+            links: spec.links.iter().map(|link| link.value.clone()).collect(),
         }
+    }
+
+    /// That of the container whose stack this one shares; empty for the host's.
+    fn netns(&self, spec: &ContainerSpec) -> PathBuf {
+        match mode::stack_of(self.document, spec) {
+            Some(stack) if stack.mode.value != Mode::Host => stack.netns.value.clone(),
+            _ => PathBuf::new(),
+        }
+    }
+
+    /// The names of a container's interfaces: the given ones, those that were chosen earlier, then
+    /// the first `eth<N>` that are free.
+    fn interfaces(&self, spec: &ContainerSpec) -> Vec<String> {
+        let mut names: Vec<Option<String>> = spec
+            .attachments
+            .iter()
+            .map(|attachment| attachment.interface.as_ref().map(|it| it.value.clone()))
+            .collect();
+        for (place, attachment) in spec.attachments.iter().enumerate() {
+            let kept = self.kept_interface(&spec.name.value, &attachment.network.value);
+            if names[place].is_none() && kept.is_some() && !names.contains(&kept) {
+                names[place] = kept;
+            }
+        }
+        for place in 0..names.len() {
+            if names[place].is_none() {
+                let mut all = (0..).map(|number| Some(format!("eth{number}")));
+                names[place] = all.find(|name| !names.contains(name)).flatten();
+            }
+        }
+        names.into_iter().flatten().collect()
+    }
+
+    /// What was chosen earlier, while the network is the same one.
+    fn kept_interface(&self, container: &str, network: &str) -> Option<String> {
+        let earlier = earlier_end(self.earlier, container, network)?;
+        let id = self.next.networks.get(network);
+        (id == Some(&earlier.identity.network))
+            .then(|| earlier.automatic.interface.clone())
+            .flatten()
     }
 
     fn binding(&mut self, spec: &ContainerSpec, publish: &Publish) -> Option<PortBinding> {
@@ -406,12 +447,16 @@ impl<'d> Resolver<'d> {
         &mut self,
         spec: &'d ContainerSpec,
         attachment: &'d AttachmentSpec,
+        interface: String,
     ) -> Attachment {
         let name = spec.name.value.as_str();
         let network = attachment.network.value.as_str();
         let given = Addresses::from_given(given_addresses(attachment).map(|a| a.value));
         let mut addresses = given;
-        let mut automatic = AutomaticChoices::default();
+        let mut automatic = AutomaticChoices {
+            interface: attachment.interface.is_none().then(|| interface.clone()),
+            ..AutomaticChoices::default()
+        };
         let holder = Holder {
             kind: Kind::Container,
             name,
@@ -449,9 +494,9 @@ impl<'d> Resolver<'d> {
             ipv4: addresses.ipv4,
             ipv6: addresses.ipv6,
             mac,
-            interface: attachment.interface.clone(),
-            aliases: Vec::new(),
-            gw_priority: 0,
+            interface,
+            aliases: attachment.aliases.clone(),
+            gw_priority: attachment.gw_priority,
         }
     }
 

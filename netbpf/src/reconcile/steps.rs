@@ -30,6 +30,7 @@ use crate::{
         link::{BridgeSpec, Link, Mark, Running, VethSpec},
         neighbour::FdbEntry,
         netns,
+        route::Route,
         sysctl::Sysctl,
         undo,
     },
@@ -890,11 +891,12 @@ impl Doer<'_> {
     fn routes(&self, index: usize) -> Result<()> {
         let links = &self.survey.links;
         let namespace = &links.namespaces[index];
+        let prefix = plan::alias_prefix(self.instance.name());
         let ends = links.ends.iter();
         let own: Vec<&plan::End> = ends
             .filter(|end| end.container == namespace.container)
             .collect();
-        fit_routes(self.host, namespace, &own)
+        fit_routes(self.host, &prefix, namespace, &own)
             .with_context(|| format!("container {:?}", namespace.container))
     }
 
@@ -1031,28 +1033,55 @@ fn fit_inside(host: &Host, end: &plan::End) -> Result<()> {
 }
 
 /// One that moves to another end is replaced in one step, so that the container never is without.
-fn fit_routes(host: &Host, namespace: &plan::Namespace, ends: &[&plan::End]) -> Result<()> {
+fn fit_routes(
+    host: &Host,
+    prefix: &str,
+    namespace: &plan::Namespace,
+    ends: &[&plan::End],
+) -> Result<()> {
     let netns = host.container(&namespace.path)?;
     let rtnl = Rtnl::open(&netns)?;
-    let mut moving: Vec<(IpAddr, u32)> = Vec::new();
-    let mut coming: Vec<(IpAddr, u32)> = Vec::new();
+    let links = rtnl.links()?;
+    let mut wanted: Vec<(IpAddr, u32)> = Vec::new();
     for end in ends {
-        let inside = survey::inside(&rtnl, rtnl.existing_link(&end.interface)?)?;
-        let (missing, extra) = routes_to_change(end, &inside);
-        let index = inside.link.index;
-        moving.extend(extra.into_iter().map(|gateway| (gateway, index)));
-        coming.extend(missing.into_iter().map(|gateway| (gateway, index)));
+        let index = rtnl.existing_link(&end.interface)?.index;
+        wanted.extend(end.gateways.iter().map(|gateway| (*gateway, index)));
     }
-    for (gateway, index) in coming {
-        let is_same_family = |(old, _): &(IpAddr, u32)| old.is_ipv4() == gateway.is_ipv4();
-        if moving.iter().any(is_same_family) {
-            rtnl.replace_default_route(gateway, index)?;
+    let there = own_default_routes(host, prefix, &rtnl, &links)?;
+    let moving = || there.iter().filter(|route| !wanted.contains(route));
+    for (gateway, index) in wanted.iter().filter(|route| !there.contains(route)) {
+        if moving().any(|(old, _)| old.is_ipv4() == gateway.is_ipv4()) {
+            rtnl.replace_default_route(*gateway, *index)?;
         } else {
-            rtnl.add_default_route(gateway, index)?;
+            rtnl.add_default_route(*gateway, *index)?;
         }
     }
-    for (gateway, index) in moving {
-        rtnl.del_default_route(gateway, index)?;
+    for (gateway, index) in moving() {
+        rtnl.del_default_route(*gateway, *index)?;
     }
     Ok(())
+}
+
+/// The default routes of a container by interfaces that we made, also by those that are to go.
+fn own_default_routes(
+    host: &Host,
+    prefix: &str,
+    rtnl: &Rtnl,
+    links: &[Link],
+) -> Result<Vec<(IpAddr, u32)>> {
+    let mut veths = host.rtnl().links()?;
+    veths.retain(|veth| {
+        let alias = veth.alias.as_deref();
+        alias.is_some_and(|alias| alias.starts_with(prefix))
+    });
+    let is_own = |index: &u32| {
+        let mut inside = links.iter().filter(|link| link.index == *index);
+        inside.any(|link| veths.iter().any(|veth| survey::is_pair(Some(veth), link)))
+    };
+    let routes = rtnl.routes()?.into_iter();
+    Ok(routes
+        .filter(Route::is_default)
+        .filter_map(|route| Some((route.gateway?, *route.links.first()?)))
+        .filter(|(_, index)| is_own(index))
+        .collect())
 }

@@ -442,7 +442,7 @@ fn is_marked(link: &Link, end: &plan::End) -> bool {
 }
 
 /// Whether two links in two namespaces are the ends of one pair: each knows the other's number.
-fn is_pair(veth: Option<&Link>, inside: &Link) -> bool {
+pub fn is_pair(veth: Option<&Link>, inside: &Link) -> bool {
     veth.is_some_and(|veth| {
         veth.peer == Some(inside.index)
             && inside.peer == Some(veth.index)

@@ -6,4 +6,5 @@ mod apply;
 mod bed;
 mod faults;
 mod moves;
+mod networks;
 mod run;

@@ -211,23 +211,28 @@ const MISTAKES_BESIDE: &[(&str, &[&str])] = &[
         &["t.toml:25: container \"c\": each of networks must be a table with a name"],
     ),
     (
-        "[[container]]\nname = \"c\"\nnetworks = [{ name = \"front\" },\n{ name = \"back\" }]",
-        &["t.toml:26: container \"c\": more than one network is not supported yet"],
+        "[[container]]\nname = \"c\"\nnetworks = [{ name = \"front\" },\n{ name = \"front\" }]",
+        &["t.toml:26: container \"c\": network \"front\" is there twice"],
+    ),
+    (
+        "[[network]]\nname = \"back\"\nsubnets = [\"10.0.0.0/24\"]\n[[container]]\nname = \"c\"\nnetworks = [{ name = \"front\", interface = \"net0\" },\n{ name = \"back\", interface = \"net0\" }]",
+        &["t.toml:29: container \"c\": interface \"net0\" is there twice"],
     ),
     (
         "[[container]]\nname = \"c\"\nnetworks = [{ name = \"bak\" }]",
         &["t.toml:25: container \"c\": there is no network \"bak\""],
     ),
     (
-        "[[container]]\nname = \"c\"\nnetworks = [{ name = \"front\", ipv4 = \"fd00:28::7\", ipv6 = \"10.0.0.1\", mac = \"02:42\", interface = \"a b\", alias = [], aliases = [\"www\"], gw_priority = 1 }]",
+        "[[container]]\nname = \"c\"\nnetworks = [{ name = \"front\", ipv4 = \"fd00:28::7\", ipv6 = \"10.0.0.1\", mac = \"02:42\", interface = \"a b\", alias = [], aliases = [\"www\", \"www\", \"a b\"], gw_priority = 3000000000 }]",
         &[
             "t.toml:25: container \"c\": network \"front\": unknown key \"alias\"",
-            "t.toml:25: container \"c\": network \"front\": aliases is not supported yet",
-            "t.toml:25: container \"c\": network \"front\": gw_priority is not supported yet",
             "t.toml:25: container \"c\": network \"front\": ipv4 \"fd00:28::7\" is not an IPv4 address",
             "t.toml:25: container \"c\": network \"front\": ipv6 \"10.0.0.1\" is not an IPv6 address",
             "t.toml:25: container \"c\": network \"front\": mac \"02:42\" is not a MAC address",
             "t.toml:25: container \"c\": network \"front\": interface \"a b\" is not a name that an interface can have",
+            "t.toml:25: container \"c\": network \"front\": alias \"www\" is there twice",
+            "t.toml:25: container \"c\": network \"front\": alias \"a b\" is not 1-63 letters, digits, \"_\", \".\" or \"-\", starting with a letter or digit",
+            "t.toml:25: container \"c\": network \"front\": gw_priority 3000000000 is not in -2147483648-2147483647",
         ],
     ),
     (
@@ -281,7 +286,7 @@ const MISTAKES_BESIDE: &[(&str, &[&str])] = &[
     (
         "[[container]]\nname = \"c\"\nnetns = \"/run//netns/web\"\nnetworks = [{ name = \"front\" }]",
         &[
-            "t.toml:25: container \"c\": netns \"/run/netns/web\" is already that of container \"web\"; sharing one is not supported yet",
+            "t.toml:25: container \"c\": netns \"/run/netns/web\" is already that of container \"web\"; one that shares it has mode = \"container:NAME\"",
         ],
     ),
     (
@@ -295,21 +300,62 @@ const MISTAKES_BESIDE: &[(&str, &[&str])] = &[
     (
         "[[container]]\nname = \"c\"\nmode = \"host\"\nsource_check = false\nexpose = [\"22\"]\npublish_all = true\nlinks = [\"db\"]\nnetworks = [{ name = \"front\" }]\nhostname = \"c\"",
         &[
-            "t.toml:25: container \"c\": mode \"host\" is not supported yet",
             "t.toml:26: container \"c\": source_check = false is not supported yet",
             "t.toml:27: container \"c\": expose is not supported yet",
             "t.toml:28: container \"c\": publish_all is not supported yet",
-            "t.toml:29: container \"c\": links is not supported yet",
+            "t.toml:29: container \"c\": links can't be given with mode \"host\"",
+            "t.toml:30: container \"c\": networks can't be given with mode \"host\"",
             "t.toml:31: container \"c\": unknown key \"hostname\"",
         ],
     ),
     (
-        "[[container]]\nname = \"c\"\nmode = \"container:web\"\nnetworks = [{ name = \"front\" }]",
-        &["t.toml:25: container \"c\": mode \"container:NAME\" is not supported yet"],
+        "[[container]]\nname = \"c\"\nmode = \"container:web\"\nnetworks = [{ name = \"front\" }]\npublish = [\"81:80\"]\nlinks = [\"web\"]\nnetns = \"/run/netns/x\"",
+        &[
+            "t.toml:26: container \"c\": networks can't be given with mode \"container:web\"",
+            "t.toml:27: container \"c\": publish can't be given with mode \"container:web\"",
+            "t.toml:28: container \"c\": links can't be given with mode \"container:web\"",
+            "t.toml:29: container \"c\": netns can't be given with mode \"container:web\"",
+        ],
+    ),
+    (
+        "[[container]]\nname = \"c\"\nmode = \"none\"\nnetworks = [{ name = \"front\" }]\npublish = [\"81:80\"]",
+        &[
+            "t.toml:26: container \"c\": networks can't be given with mode \"none\"",
+            "t.toml:27: container \"c\": publish can't be given with mode \"none\"",
+        ],
+    ),
+    (
+        "[[container]]\nname = \"c\"\nmode = \"container:\"",
+        &[
+            "t.toml:25: container \"c\": mode \"container:\" names \"\", which is not 1-63 letters, digits, \"_\", \".\" or \"-\", starting with a letter or digit",
+        ],
+    ),
+    (
+        "[[container]]\nname = \"c\"\nmode = \"container:nobody\"",
+        &["t.toml:25: container \"c\": mode: there is no container \"nobody\""],
+    ),
+    (
+        "[[container]]\nname = \"c\"\nmode = \"container:d\"\n[[container]]\nname = \"d\"\nmode = \"container:e\"\n[[container]]\nname = \"e\"\nmode = \"container:d\"",
+        &[
+            "t.toml:28: container \"d\": mode \"container:e\" leads back to it",
+            "t.toml:31: container \"e\": mode \"container:d\" leads back to it",
+        ],
+    ),
+    (
+        "[[network]]\nname = \"back\"\nsubnets = [\"10.0.0.0/24\"]\n[[container]]\nname = \"c\"\nnetworks = [{ name = \"back\" }]\nlinks = [\"web\", \"nobody:x\", \"c\", \"db:\", \"db:web\"]",
+        &[
+            "t.toml:29: container \"c\": link \"db:\": alias \"\" is not 1-63 letters, digits, \"_\", \".\" or \"-\", starting with a letter or digit",
+            "t.toml:29: container \"c\": link \"db:web\": alias \"web\" is there twice",
+            "t.toml:29: container \"c\": link: it shares no network with container \"web\"",
+            "t.toml:29: container \"c\": link: there is no container \"nobody\"",
+            "t.toml:29: container \"c\": link: a container can't be linked to itself",
+        ],
     ),
     (
         "[[container]]\nname = \"c\"\nmode = \"nat\"\nnetworks = [{ name = \"front\" }]",
-        &["t.toml:25: container \"c\": mode \"nat\" is unknown; known are: bridge, none, host"],
+        &[
+            "t.toml:25: container \"c\": mode \"nat\" is unknown; known are: bridge, none, host, container:NAME",
+        ],
     ),
     // publish; what its strings can get wrong is in `publish.rs`.
     (

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{GOOD, errors_of, good};
 use crate::{
     allocations::Allocations,
-    model::{Model, Proto},
+    model::{Container, Model, Proto},
 };
 
 /// Resolves with earlier choices; panics with the errors.
@@ -268,6 +268,107 @@ fn given_gateway_frees_the_first_address() {
         model.containers[0].attachments[0].ipv4,
         Some([10, 0, 0, 1].into())
     );
+}
+
+/// A second network, and `web` on both.
+fn on_two_networks(of_back: &str) -> String {
+    let back = "[[network]]\nname = \"back\"\nsubnets = [\"10.0.0.0/24\"]\n";
+    let both = format!("ipv4 = \"172.28.0.10\" }}, {{ name = \"back\"{of_back} }}]");
+    let text = GOOD.replace("ipv4 = \"172.28.0.10\" }]", &both);
+    format!("{text}{back}")
+}
+
+fn interfaces(model: &Model) -> Vec<&str> {
+    let attachments = model.containers[0].attachments.iter();
+    attachments.map(|it| it.interface.as_str()).collect()
+}
+
+#[test]
+fn container_on_two_networks_has_an_endpoint_in_each() {
+    let text = on_two_networks(", aliases = [\"www\"], gw_priority = -1");
+    let (model, allocations) = resolve(&text, &Allocations::default());
+    let [front, back] = model.containers[0].attachments.as_slice() else {
+        panic!("{model:#?}")
+    };
+    assert_eq!((front.endpoint, back.endpoint), (1, 2));
+    assert_eq!((back.ipv4, back.ipv6), (Some([10, 0, 0, 2].into()), None));
+    assert_eq!(
+        (back.aliases.as_slice(), back.gw_priority),
+        (&["www".to_owned()][..], -1)
+    );
+    assert_eq!(interfaces(&model), ["eth0", "eth1"]);
+    assert_eq!(resolve(&text, &allocations).0, model);
+}
+
+#[test]
+fn network_that_comes_or_goes_disturbs_no_other() {
+    let (before, allocations) = resolve(GOOD, &Allocations::default());
+    let (both, allocations) = resolve(&on_two_networks(""), &allocations);
+    assert_eq!(
+        both.containers[0].attachments[0],
+        before.containers[0].attachments[0]
+    );
+    let alone = on_two_networks("").replace("{ name = \"front\", ipv4 = \"172.28.0.10\" }, ", "");
+    let without_service = alone.replace("{ container = \"web\" }, ", "");
+    let (after, _) = resolve(&without_service, &allocations);
+    assert_eq!(
+        after.containers[0].attachments[..],
+        both.containers[0].attachments[1..]
+    );
+    assert_eq!(interfaces(&after), ["eth1"]);
+}
+
+#[test]
+fn automatic_interface_steps_aside_for_a_given_one() {
+    let text = on_two_networks(", interface = \"eth0\"");
+    let (model, _) = resolve(&text, &Allocations::default());
+    assert_eq!(interfaces(&model), ["eth1", "eth0"]);
+}
+
+#[test]
+fn joined_container_has_the_namespace_and_nothing_of_its_own() {
+    let text = format!(
+        "{GOOD}[[container]]\nname = \"a\"\nmode = \"container:b\"\n\
+         [[container]]\nname = \"b\"\nmode = \"container:web\"\n\
+         [[container]]\nname = \"h\"\nmode = \"host\"\npublish = [\"81:80\"]\n\
+         [[container]]\nname = \"n\"\nmode = \"none\"\nexpose = []\n"
+    );
+    let document = good(&text);
+    assert_eq!(
+        document.warnings(),
+        ["t.toml:31: container \"h\": publish has no effect with mode \"host\""]
+    );
+    let (model, _) = resolve(&text, &Allocations::default());
+    let shown: Vec<(String, &str)> = model.containers[2..]
+        .iter()
+        .map(|it| (it.mode.to_string(), it.netns.to_str().unwrap()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("container:b".to_owned(), "/run/netns/web"),
+            ("container:web".to_owned(), "/run/netns/web"),
+            ("host".to_owned(), ""),
+            ("none".to_owned(), "/run/netns/n"),
+        ]
+    );
+    let bare = |it: &Container| it.attachments.is_empty() && it.publish.is_empty();
+    assert!(model.containers[2..].iter().all(bare));
+}
+
+#[test]
+fn links_name_the_container_and_what_it_is_called() {
+    let text = GOOD.replace(
+        "publish = [",
+        "links = [\"db:database\", \"db\"]\npublish = [",
+    );
+    let (model, _) = resolve(&text, &Allocations::default());
+    let links: Vec<(&str, &str)> = model.containers[0]
+        .links
+        .iter()
+        .map(|link| (link.container.as_str(), link.alias.as_str()))
+        .collect();
+    assert_eq!(links, [("db", "database"), ("db", "db")]);
 }
 
 #[test]
