@@ -26,4 +26,6 @@ pub struct GlobalConfig {
     pub max_flows: u32,
     /// How many half-open flows of each family there can be.
     pub max_half_open: u32,
+    /// The cookie of the host's namespace: sockets of no other one are looked at. 0: of none.
+    pub netns_cookie: u64,
 }

@@ -25,6 +25,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + 'static {
     const ECHO_REQUEST: u8;
     /// The ICMP type of an echo reply.
     const ECHO_REPLY: u8;
+    /// `127.0.0.1` or `::1`.
+    const LOCALHOST: Self::Addr;
 
     /// The address as 32-bit words in wire order, for checksum sums; unused words are zero.
     fn words(addr: &Self::Addr) -> [u32; 4];
@@ -63,6 +65,7 @@ impl Family for V4 {
     const ICMP: u8 = 1;
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
+    const LOCALHOST: Ipv4 = Ipv4::from_wire([127, 0, 0, 1]);
 
     #[inline(always)]
     fn words(addr: &Ipv4) -> [u32; 4] {
@@ -115,6 +118,7 @@ impl Family for V6 {
     const ICMP: u8 = 58;
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
+    const LOCALHOST: Ipv6 = Ipv6([0, 0, 0, 1_u32.to_be()]);
 
     #[inline(always)]
     fn words(addr: &Ipv6) -> [u32; 4] {

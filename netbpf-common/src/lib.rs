@@ -16,6 +16,7 @@ pub mod pod;
 pub mod policy;
 pub mod senders;
 pub mod service;
+pub mod socket;
 pub mod tuple;
 pub mod verdict;
 pub mod wire;

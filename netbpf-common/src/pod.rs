@@ -67,6 +67,7 @@ mod user {
         endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
         nat::MappingKey,
         senders::{LinkKey, TrustedInterface},
+        socket::{Asked, Peer, SocketKey},
         verdict::Counter,
         wire::{Ipv4, Ipv6, Mac},
     };
@@ -79,8 +80,8 @@ mod user {
     }
 
     aya_pod! {
-        Counter Endpoint GlobalConfig HostAddress Interface Ipv4 Ipv6 LinkKey Mac MacKey MappingKey
-        Network Rooms TrustedInterface
+        Asked Counter Endpoint GlobalConfig HostAddress Interface Ipv4 Ipv6 LinkKey Mac MacKey
+        MappingKey Network Peer Rooms SocketKey TrustedInterface
     }
 }
 

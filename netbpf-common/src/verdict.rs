@@ -14,17 +14,82 @@ pub enum Hook {
     ToNetdev = 3,
     /// One of our bridges, ingress.
     FromBridge = 4,
+    /// A socket of the host's connects, IPv4.
+    Connect4 = 5,
+    /// A socket of the host's connects, IPv6.
+    Connect6 = 6,
+    /// A socket of the host's sends a datagram to an address that it names, IPv4.
+    Sendmsg4 = 7,
+    /// As [`Hook::Sendmsg4`], IPv6.
+    Sendmsg6 = 8,
+    /// A socket of the host's learns who sent it a datagram, IPv4.
+    Recvmsg4 = 9,
+    /// As [`Hook::Recvmsg4`], for sockets of IPv6.
+    Recvmsg6 = 10,
+    /// A socket of the host's asks whom it is connected to, IPv4.
+    Getpeername4 = 11,
+    /// As [`Hook::Getpeername4`], for sockets of IPv6.
+    Getpeername6 = 12,
+}
+
+/// What a hook hangs on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Seat {
+    /// An interface.
+    Interface,
+    /// The root cgroup, and so the sockets of every process.
+    Cgroup,
 }
 
 impl Hook {
     /// Every hook, in the order of its number.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 13] = [
         Self::FromContainer,
         Self::ToContainer,
         Self::FromNetdev,
         Self::ToNetdev,
         Self::FromBridge,
+        Self::Connect4,
+        Self::Connect6,
+        Self::Sendmsg4,
+        Self::Sendmsg6,
+        Self::Recvmsg4,
+        Self::Recvmsg6,
+        Self::Getpeername4,
+        Self::Getpeername6,
     ];
+
+    /// The hooks at sockets, in the order in which they are attached: what answers stand for what
+    /// was asked comes before what asks.
+    pub const AT_SOCKETS: [Self; 8] = [
+        Self::Recvmsg4,
+        Self::Recvmsg6,
+        Self::Getpeername4,
+        Self::Getpeername6,
+        Self::Connect4,
+        Self::Connect6,
+        Self::Sendmsg4,
+        Self::Sendmsg6,
+    ];
+
+    /// What it hangs on.
+    pub const fn seat(self) -> Seat {
+        match self {
+            Self::FromContainer
+            | Self::ToContainer
+            | Self::FromNetdev
+            | Self::ToNetdev
+            | Self::FromBridge => Seat::Interface,
+            Self::Connect4
+            | Self::Connect6
+            | Self::Sendmsg4
+            | Self::Sendmsg6
+            | Self::Recvmsg4
+            | Self::Recvmsg6
+            | Self::Getpeername4
+            | Self::Getpeername6 => Seat::Cgroup,
+        }
+    }
 
     /// The name of the hook's program.
     pub const fn name(self) -> &'static str {
@@ -34,6 +99,14 @@ impl Hook {
             Self::FromNetdev => "from_netdev",
             Self::ToNetdev => "to_netdev",
             Self::FromBridge => "from_bridge",
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::Sendmsg4 => "sendmsg4",
+            Self::Sendmsg6 => "sendmsg6",
+            Self::Recvmsg4 => "recvmsg4",
+            Self::Recvmsg6 => "recvmsg6",
+            Self::Getpeername4 => "getpeername4",
+            Self::Getpeername6 => "getpeername6",
         }
     }
 }

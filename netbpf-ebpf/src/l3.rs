@@ -34,6 +34,7 @@ mod policy;
 mod rewrite;
 mod service;
 mod skb;
+mod socket;
 mod subprograms;
 mod sweep;
 mod tell;

@@ -27,14 +27,18 @@ mod policy;
 mod rewrite;
 mod service;
 mod skb;
+mod socket;
 mod subprograms;
 mod sweep;
 mod tell;
 mod way;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, TcContext},
+};
 
-use crate::skb::Skb;
+use crate::{skb::Skb, socket::Sock};
 
 /// The length of a packet's link header on the interfaces that these programs hang on: Ethernet.
 const LINK_HEADER: usize = network_types::eth::EthHdr::LEN;
@@ -63,6 +67,17 @@ pub fn to_netdev(ctx: TcContext) -> i32 {
 pub fn from_bridge(ctx: TcContext) -> i32 {
     hooks::from_bridge::from_bridge(Skb::new(ctx.skb.skb))
 }
+
+macro_rules! at_sockets {
+    ($($name:ident)+) => {$(
+        #[cgroup_sock_addr($name)]
+        pub fn $name(ctx: SockAddrContext) -> i32 {
+            hooks::socket::$name(Sock::new(ctx.sock_addr))
+        }
+    )+};
+}
+
+at_sockets! { connect4 connect6 sendmsg4 sendmsg6 recvmsg4 recvmsg6 getpeername4 getpeername6 }
 
 /// Never attached: the loader runs it once, and the sweep goes on by itself.
 #[classifier]

@@ -9,11 +9,11 @@
     reason = "map values are raw kernel memory; the ways to them stand here"
 )]
 
-use core::ops::Deref;
+use core::{ffi::c_void, ops::Deref};
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, Queue, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, Queue, SkStorage, lpm_trie::Key},
     macros::btf_map,
 };
 use netbpf_common::{
@@ -25,8 +25,9 @@ use netbpf_common::{
     packet::Packet,
     senders::{LinkKey, SCOPE_BITS, ScopedAddr, TrustedInterface},
     service::Service,
+    socket::{Asked, SocketKey},
     tuple::Tuple,
-    verdict::{self, Counter},
+    verdict::{self, Counter, DropReason, Hook},
     wire::{Ipv4, Ipv6},
 };
 
@@ -184,6 +185,14 @@ pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, FragmentPorts, 8192> = LruH
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counter, { verdict::COUNTERS as usize }> = PerCpuArray::new();
 
+/// What a socket of the host's that was connected by a mapping asked for. Programs.
+#[btf_map]
+pub static SOCKETS: SkStorage<Asked> = SkStorage::new();
+
+/// What a socket of the host's asked for that names an address with each datagram. Programs.
+#[btf_map]
+pub static ASKED: LruHashMap<SocketKey, Asked, 65536> = LruHashMap::new();
+
 /// The packet in work. Room for what an eBPF stack of 512 bytes has none for: a program of the TC
 /// hooks runs to its end before another one starts on the same CPU, so that each has it for
 /// itself. Programs.
@@ -275,6 +284,7 @@ static NO_CONFIG: GlobalConfig = GlobalConfig {
     },
     max_flows: 0,
     max_half_open: 0,
+    netns_cookie: 0,
 };
 
 /// The interface with this index.
@@ -363,6 +373,36 @@ pub fn count(index: u32, len: u32) {
             (*counter).bytes += u64::from(len);
         }
     }
+}
+
+/// Counts a system call that a hook at a socket refused. Other than the hooks of packets, such a
+/// program can lose its CPU to another one.
+#[inline(always)]
+pub fn count_call(hook: Hook, reason: DropReason) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(verdict::drop_counter(hook, reason)) {
+        // SAFETY: an array's value, alive with the program.
+        unsafe { atomic::add(&raw mut (*counter).packets, 1) }
+    }
+}
+
+/// [`SOCKETS`], for the helpers.
+#[inline(always)]
+pub fn sockets() -> *mut c_void {
+    (&raw const SOCKETS).cast_mut().cast()
+}
+
+/// What a socket asked for that names an address with each datagram.
+#[inline(always)]
+pub fn asked(key: &SocketKey) -> Option<&'static Asked> {
+    // SAFETY: see `interface`: an entry that was recycled is another socket's for the moment, and
+    // what is read of it is compared with what is known of this one.
+    unsafe { ASKED.get(key) }
+}
+
+/// Notes what a socket asked for; whether there was room.
+#[inline(always)]
+pub fn set_asked(key: &SocketKey, asked: &Asked) -> bool {
+    ASKED.insert(key, asked, 0).is_ok()
 }
 
 /// A half of a flow, in the table.

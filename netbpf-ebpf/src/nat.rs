@@ -34,17 +34,34 @@ pub fn published<F: Tables>(
     if address.flags & host_address_flags::VIP != 0 {
         return None;
     }
+    target(tuple.dst_addr, tuple.dst_port, tuple.proto)
+}
+
+/// Where a port of one of the host's addresses leads: what is published on that address comes
+/// before what is published on all.
+#[inline(always)]
+pub fn target<F: Tables>(
+    addr: F::Addr,
+    port: Be16,
+    proto: u8,
+) -> Option<&'static PublishTarget<F>> {
     let key = PortKey {
-        addr: tuple.dst_addr,
-        port: tuple.dst_port,
-        proto: tuple.proto,
+        addr,
+        port,
+        proto,
         pad: 0,
     };
-    F::published(&key).or_else(|| {
-        F::published(&PortKey {
-            addr: F::Addr::default(),
-            ..key
-        })
+    F::published(&key).or_else(|| wildcard(port, proto))
+}
+
+/// Where a port leads that is published on all addresses.
+#[inline(always)]
+pub fn wildcard<F: Tables>(port: Be16, proto: u8) -> Option<&'static PublishTarget<F>> {
+    F::published(&PortKey {
+        addr: F::Addr::default(),
+        port,
+        proto,
+        pad: 0,
     })
 }
 

@@ -9,7 +9,7 @@
 )]
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, bpf_sock},
     helpers::generated::{
         bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
         bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
@@ -181,6 +181,13 @@ impl Skb {
     pub fn is_for_other_host(self) -> bool {
         // SAFETY: see `len`.
         unsafe { (*self.0).pkt_type == PACKET_OTHERHOST }
+    }
+
+    /// The host's socket that sent the packet; null: none did.
+    #[inline(always)]
+    pub fn socket(self) -> *mut bpf_sock {
+        // SAFETY: see `len`.
+        unsafe { (&raw const (*self.0).__bindgen_anon_2.sk).read_volatile() }
     }
 
     /// The packet's mark.

@@ -19,9 +19,10 @@ use netbpf_common::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
     },
     family::{Family, V4, V6},
-    nat::{MappingKey, PortKey, PublishTarget, mapping_flags, reserved_bit},
+    nat::{MappingKey, PortKey, PublishTarget, mapping_flags, reserved_bit, target_flags},
     service::{Backend, MAX_BACKENDS, Service},
     tuple::proto,
+    verdict::Hook,
     wire::{self, Be16, Ipv4, Ipv6},
 };
 
@@ -53,6 +54,8 @@ pub struct Facts {
     pub adopted: BTreeMap<String, Mac>,
     /// `net.ipv4.ip_local_reserved_ports`: first and last port of each range.
     pub reserved_ports: Vec<(u16, u16)>,
+    /// The kernel's number for the host's namespace.
+    pub netns_cookie: u64,
     /// The links that have an IPv6 default route from a router advertisement.
     pub advertised_routers: Vec<String>,
 }
@@ -133,6 +136,8 @@ pub struct Links {
     pub uplinks: Vec<String>,
     /// Those of them whose packets have no Ethernet header.
     pub bare_uplinks: BTreeSet<String>,
+    /// The hooks at sockets that must be in place; none where nothing is published.
+    pub sockets: Vec<Hook>,
     /// Sysctls of interfaces and their values, in the order in which they must be written. Those
     /// of a bridge come after it is made.
     pub sysctls: Vec<(Sysctl, &'static str)>,
@@ -225,6 +230,7 @@ pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Erro
         ends,
         uplinks,
         bare_uplinks,
+        sockets: sockets(model),
         sysctls,
     })
 }
@@ -375,6 +381,21 @@ fn refusal(link: &Link, own: &BTreeSet<&str>, facts: &Facts) -> Option<&'static 
     None
 }
 
+/// Whether anything of the host's leads to containers.
+fn has_mappings(model: &Model) -> bool {
+    let mut containers = model.containers.iter();
+    containers.any(|container| !container.publish.is_empty()) || !model.services.is_empty()
+}
+
+/// Sockets are looked at only where some could be led to a container.
+fn sockets(model: &Model) -> Vec<Hook> {
+    if has_mappings(model) {
+        Hook::AT_SOCKETS.to_vec()
+    } else {
+        Vec::new()
+    }
+}
+
 /// Forwarding on our bridges, and before it what keeps the host's own IPv6 default routes.
 fn sysctls(model: &Model, bridges: &[Bridge], facts: &Facts) -> Vec<(Sysctl, &'static str)> {
     let mut wanted = Vec::new();
@@ -400,7 +421,7 @@ fn sysctls(model: &Model, bridges: &[Bridge], facts: &Facts) -> Vec<(Sysctl, &'s
 }
 
 /// What the programs read as their config, but for the generation, which is the loader's to count.
-pub fn config(model: &Model, generation: u32) -> GlobalConfig {
+pub fn config(model: &Model, facts: &Facts, generation: u32) -> GlobalConfig {
     let ticks = |time: Duration| {
         Tick::count_from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     };
@@ -419,6 +440,7 @@ pub fn config(model: &Model, generation: u32) -> GlobalConfig {
         },
         max_flows: sizes.max_flows,
         max_half_open: sizes.max_half_open,
+        netns_cookie: facts.netns_cookie,
     }
 }
 
@@ -642,7 +664,11 @@ fn put_published(
         && let Some(addr) = end.ipv4
     {
         let key = port_key::<V4>(host, port, binding.proto);
-        let target = target(addr.into(), end.endpoint, binding);
+        let mut target = target(addr.into(), end.endpoint, binding);
+        // Nothing translates packets between the families, but the host's own sockets can be led.
+        if host_v6.is_some() && gateway_v6.and_then(|end| end.ipv6).is_none() {
+            target.flags |= target_flags::ALSO_V6;
+        }
         contents.published_v4.insert(key, target);
         put_mapping(contents, binding.mapping, end.endpoint);
     }

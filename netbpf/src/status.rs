@@ -1,6 +1,8 @@
 //! What stands: interfaces with their hooks, maps with their fill, drops. Reads only, and waits
 //! for nobody.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
 use netbpf_common::{
     endpoint::role,
@@ -15,10 +17,12 @@ use crate::{
         self, Objects,
         attach::{Place, hooks_of},
         maps::{self, MapFill, Maps},
+        socket,
     },
     host::{
         Host,
         bpffs::PinDirs,
+        cgroup,
         kernel::{self, Release},
         link::{Framing, Link},
     },
@@ -84,6 +88,26 @@ pub struct Interface {
     pub hooks: Vec<&'static str>,
 }
 
+/// The hooks at sockets.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Sockets {
+    /// The root cgroup; `null` on a host without cgroup2, whose processes are met on the loopback
+    /// interface instead.
+    pub cgroup: Option<PathBuf>,
+    /// The hooks that are in place; none where nothing is published.
+    pub hooks: Vec<&'static str>,
+}
+
+impl Sockets {
+    fn look(pins: &PinDirs) -> Result<Self> {
+        let hooked = socket::hooked(pins)?;
+        Ok(Self {
+            cgroup: cgroup::root()?,
+            hooks: hooked.iter().map(|hook| hook.name()).collect(),
+        })
+    }
+}
+
 /// Packets that one hook counted for one reason.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Count {
@@ -115,6 +139,8 @@ pub struct Status {
     pub kernel: Kernel,
     /// Whether published ports are kept from other processes of the host.
     pub ports_reserved: bool,
+    /// How processes of the host reach published ports.
+    pub sockets: Sockets,
     /// The interfaces that the programs know, by ifindex.
     pub interfaces: Vec<Interface>,
     /// The maps.
@@ -142,6 +168,7 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
         missing: Vec::new(),
         kernel: kernel()?,
         ports_reserved: false,
+        sockets: Sockets::look(&pins)?,
         interfaces: Vec::new(),
         maps: Vec::new(),
         drops: Vec::new(),

@@ -6,6 +6,7 @@
 
 mod cases;
 mod listing;
+mod local;
 mod table;
 mod talks;
 

@@ -349,6 +349,7 @@ impl Bed {
             timeouts: timeouts(3_600_000),
             max_flows: sizes.max_flows,
             max_half_open: sizes.max_half_open,
+            netns_cookie: 0,
         });
         bed
     }
@@ -477,7 +478,7 @@ impl Bed {
         let ingress = match hook {
             // The host's own packet, unless the test says otherwise.
             Hook::ToContainer | Hook::ToNetdev => 0,
-            Hook::FromContainer | Hook::FromNetdev | Hook::FromBridge => self.ifindex(place),
+            _ => self.ifindex(place),
         };
         self.run_with(
             hook,

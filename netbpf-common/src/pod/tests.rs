@@ -13,6 +13,7 @@ use crate::{
     nat::{MappingKey, PortKey, PublishTarget, mapping_flags, target_flags},
     senders::{LinkKey, SCOPE_BITS, ScopedAddr, TrustedInterface, listed},
     service::{Backend, MAX_BACKENDS, Service},
+    socket::{Asked, Peer, SocketKey},
     tuple::Tuple,
     verdict::{COUNTERS_PER_HOOK, Counter, Hook},
     wire::{Be16, Ipv4, Ipv6, Mac},
@@ -61,8 +62,9 @@ fn wire_values_have_the_size_of_their_bytes() {
 
 #[test]
 fn config_keeps_its_layout() {
-    layout!(GlobalConfig: 40 {
+    layout!(GlobalConfig: 48 {
         abi_version @ 0, generation @ 4, timeouts @ 8, max_flows @ 32, max_half_open @ 36,
+        netns_cookie @ 40,
     });
     layout!(Timeouts: 24 {
         established @ 0, half_open @ 4, closing @ 8, udp @ 12, udp_stream @ 16, icmp @ 20,
@@ -139,9 +141,16 @@ fn services_keep_their_layout() {
 }
 
 #[test]
+fn what_sockets_asked_for_keeps_its_layout() {
+    layout!(Peer: 20 { addr @ 0, port @ 16, pad @ 18 });
+    layout!(Asked: 44 { asked @ 0, led_to @ 20, mapping @ 40 });
+    layout!(SocketKey: 32 { cookie @ 0, led_to @ 8, pad @ 28 });
+}
+
+#[test]
 fn counters_keep_their_layout() {
     layout!(Counter: 16 { packets @ 0, bytes @ 8 });
-    assert_eq!(Hook::ALL.len(), 5, "{BUMP}");
+    assert_eq!(Hook::ALL.len(), 13, "{BUMP}");
     assert_eq!(COUNTERS_PER_HOOK, 35, "{BUMP}");
 }
 

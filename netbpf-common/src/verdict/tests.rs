@@ -53,9 +53,12 @@ proptest! {
     }
 }
 
-/// A word for scripts: small letters in words joined by single underscores.
+/// A word for scripts: small letters in words joined by single underscores, perhaps numbered.
 fn is_snake_case(name: &str) -> bool {
-    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase());
+    let is_word = |word: &str| {
+        let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        !letters.is_empty() && letters.chars().all(|c| c.is_ascii_lowercase())
+    };
     name.split('_').all(is_word)
 }
 
@@ -164,5 +167,14 @@ fn a_counter_is_found_by_the_number_that_a_verdict_carries() {
                 stack_counter(hook, *reason)
             );
         }
+    }
+}
+
+#[test]
+fn the_hooks_at_sockets_are_those_that_hang_on_the_cgroup() {
+    let at_sockets: HashSet<_> = Hook::AT_SOCKETS.iter().map(|hook| hook.name()).collect();
+    for hook in Hook::ALL {
+        let is_listed = at_sockets.contains(hook.name());
+        assert_eq!(hook.seat() == Seat::Cgroup, is_listed, "{hook:?}");
     }
 }

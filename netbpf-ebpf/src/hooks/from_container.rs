@@ -9,6 +9,7 @@ use netbpf_common::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags,
     },
     family::{Family, V4, V6},
+    nat::MappingKey,
     packet::{Packet, tcp_flags},
     policy::{Access, Party, decide, flags},
     tuple::proto,
@@ -24,7 +25,7 @@ use crate::{
     nat::{self, commit},
     neighbour, parse, policy, service,
     skb::{Ethernet, Skb},
-    way as route,
+    socket, way as route,
 };
 
 const ARP: u16 = 0x0806;
@@ -272,7 +273,7 @@ fn routed<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
         );
     }
     if address.is_some() {
-        return to_host(packet, sender, address);
+        return to_host(skb, packet, sender, address);
     }
     if let Some(endpoint) = F::endpoint(dst) {
         return to_container(packet, sender, endpoint);
@@ -365,6 +366,7 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
 /// To the host itself: nothing is translated, and the flow is tracked so that answers are known.
 #[inline(always)]
 fn to_host<F: Stages>(
+    skb: Skb,
     packet: &Packet<F>,
     sender: &Sender,
     address: Option<&HostAddress>,
@@ -372,7 +374,25 @@ fn to_host<F: Stages>(
     if let Err(reason) = decide(sender.party::<F>(), policy::host(address), Access::Direct) {
         return reason.into();
     }
+    if answers_ended_flow(skb, packet, sender) {
+        return DropReason::FlowEnded.into();
+    }
     untranslated(packet, sender.end(), End::HOST)
+}
+
+/// Whether a packet is for a socket of the host's that was led to this container by a mapping that
+/// is gone: the container must not go on with what the host can't.
+#[inline(always)]
+fn answers_ended_flow<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> bool {
+    let tuple = &packet.tuple;
+    let (mut wanted, len) = F::socket_tuple(tuple);
+    let led_to = F::as_peer(tuple.src_addr, tuple.src_port);
+    let mapping = socket::mapping_of_receiver(skb, &mut wanted, len, tuple.proto, led_to);
+    mapping != 0
+        && !maps::mapping_stands(&MappingKey {
+            mapping,
+            endpoint: sender.interface.endpoint,
+        })
 }
 
 /// Routed to another container's own address.

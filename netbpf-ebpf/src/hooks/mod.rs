@@ -3,6 +3,7 @@
 pub mod from_bridge;
 pub mod from_container;
 pub mod from_netdev;
+pub mod socket;
 pub mod to_container;
 pub mod to_netdev;
 
@@ -21,12 +22,16 @@ use crate::{
     neighbour::OnLink,
     parse::Wire,
     skb::Skb,
+    socket::SockFamily,
     subprograms::Subprograms,
     tell::Answer,
 };
 
 /// All that the hooks ask of a family.
-pub trait Stages: Tables + Wire + Errors + Answer + KernelFamily + OnLink + Subprograms {}
+pub trait Stages:
+    Tables + Wire + Errors + Answer + KernelFamily + OnLink + SockFamily + Subprograms
+{
+}
 
 impl Stages for V4 {}
 impl Stages for V6 {}

@@ -7,6 +7,7 @@ use netbpf_common::{
     conntrack::{End, State, first_state, origin, way},
     endpoint::{Interface, network_flags, role},
     family::{Family, V4, V6},
+    nat::MappingKey,
     packet::{Packet, tcp_flags},
     tuple::proto,
     verdict::{DropReason, Hook, Verdict},
@@ -17,6 +18,7 @@ use crate::{
     hooks::{Stages, UNKNOWN, finish, refuse, walk},
     maps, nat, parse, policy,
     skb::Skb,
+    socket,
     subprograms::Subprograms,
 };
 
@@ -69,16 +71,44 @@ pub fn from_host<F: Stages>(skb: Skb) -> i32 {
 /// A packet of no known flow: the action, or a commit's number above [`UNKNOWN`].
 #[inline(always)]
 pub fn unknown<F: Stages>(skb: Skb) -> i32 {
-    let verdict = match draft::<F>(skb) {
-        Some(()) => Verdict::commit(nat::commit::AS_IS),
-        None => Verdict::PASS,
+    let verdict = match asked_mapping::<F>(skb) {
+        Ok(mapping) => match draft::<F>(skb, mapping) {
+            Some(()) => Verdict::commit(nat::commit::AS_IS),
+            None => Verdict::PASS,
+        },
+        Err(reason) => reason.into(),
     };
     finish(Hook::ToContainer, skb, verdict)
 }
 
+/// The mapping by which the packet's socket asked for the container; 0: it asked for it by name.
+///
+/// # Errors
+///
+/// The mapping is gone: what asked for it must not go on as if it had asked for the container.
+#[inline(always)]
+fn asked_mapping<F: Stages>(skb: Skb) -> Result<u32, DropReason> {
+    let (Some(packet), Some(interface)) = (F::packet(), maps::interface(skb.ifindex())) else {
+        return Ok(0);
+    };
+    let tuple = &packet.tuple;
+    if tuple.proto != proto::TCP && tuple.proto != proto::UDP {
+        return Ok(0);
+    }
+    let mapping = socket::mapping_of(skb, F::as_peer(tuple.dst_addr, tuple.dst_port));
+    let key = MappingKey {
+        mapping,
+        endpoint: interface.endpoint,
+    };
+    if mapping == 0 || maps::mapping_stands(&key) {
+        return Ok(mapping);
+    }
+    Err(DropReason::FlowEnded)
+}
+
 /// Drafts a flow from the host; `None`: the packet needs none.
 #[inline(always)]
-fn draft<F: Stages>(skb: Skb) -> Option<()> {
+fn draft<F: Stages>(skb: Skb, mapping: u32) -> Option<()> {
     let packet = F::packet()?;
     let tuple = &packet.tuple;
     let (src, dst) = (&tuple.src_addr, &tuple.dst_addr);
@@ -96,7 +126,9 @@ fn draft<F: Stages>(skb: Skb) -> Option<()> {
         mac: interface.mac,
         gateway_mac: network.bridge_mac,
     };
-    F::draft()?.begin(tuple, state, End::HOST, to);
+    let draft = F::draft()?;
+    draft.begin(tuple, state, End::HOST, to);
+    draft.mapping = mapping;
     Some(())
 }
 

@@ -7,7 +7,7 @@ use crate::{
     display::{self, joined, table, yes_no},
     host::{Host, kernel},
     state::Instance,
-    status::{self, Count, Status},
+    status::{self, Count, Sockets, Status},
 };
 
 /// `status`.
@@ -53,12 +53,13 @@ fn summary(status: &Status) -> String {
     );
     let mut text = format!(
         "instance        {}\nversion         {}\nstate           {}\nkernel          {} ({used})\n\
-         ports reserved  {}\n",
+         ports reserved  {}\nhost sockets    {}\n",
         status.instance,
         status.version,
         status.state.name(),
         status.kernel.release,
         yes_no(status.ports_reserved),
+        sockets(&status.sockets),
     );
     let missing = status.missing.iter();
     text.extend(missing.map(|pin| format!("missing         {pin}\n")));
@@ -68,6 +69,14 @@ fn summary(status: &Status) -> String {
         );
     }
     text
+}
+
+fn sockets(sockets: &Sockets) -> String {
+    match &sockets.cgroup {
+        None => "no cgroup2: met on the loopback interface".to_owned(),
+        Some(_) if sockets.hooks.is_empty() => "not hooked".to_owned(),
+        Some(cgroup) => format!("{} on {}", joined(&sockets.hooks), cgroup.display()),
+    }
 }
 
 fn interfaces(status: &Status) -> String {
@@ -138,6 +147,7 @@ mod tests {
                 features,
             },
             ports_reserved: false,
+            sockets: Sockets::default(),
             interfaces: Vec::new(),
             maps: Vec::new(),
             drops: Vec::new(),
@@ -181,7 +191,8 @@ mod tests {
              version         0.1.0\n\
              state           absent\n\
              kernel          6.12.0 (TCX,BPF_FIB_LOOKUP_SRC)\n\
-             ports reserved  no\n"
+             ports reserved  no\n\
+             host sockets    no cgroup2: met on the loopback interface\n"
         );
     }
 

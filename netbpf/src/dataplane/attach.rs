@@ -32,7 +32,7 @@ pub const fn hooks_of(role: u8) -> &'static [Hook] {
 const fn attach_type(hook: Hook) -> TcAttachType {
     match hook {
         Hook::FromContainer | Hook::FromNetdev | Hook::FromBridge => TcAttachType::Ingress,
-        Hook::ToContainer | Hook::ToNetdev => TcAttachType::Egress,
+        _ => TcAttachType::Egress,
     }
 }
 

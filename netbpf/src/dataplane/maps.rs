@@ -21,6 +21,7 @@ use netbpf_common::{
     nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
     senders::{LinkKey, ScopedAddr, TrustedInterface},
     service::Service,
+    socket::{Asked, SocketKey},
     tuple::Tuple,
     verdict::{COUNTERS, Counter},
     wire::{Ipv4, Ipv6},
@@ -173,6 +174,8 @@ const PROGRAM_MAPS: &[MapSpec] = &[
         value_size: None,
         capacity: Capacity::Fixed(FRAGMENTS_MAX),
     },
+    spec::<i32, Asked>("SOCKETS", MapType::SkStorage, Capacity::Fixed(0)),
+    spec::<SocketKey, Asked>("ASKED", MapType::LruHash, Capacity::Fixed(65536)),
     spec::<u32, Counter>("COUNTERS", MapType::PerCpuArray, Capacity::Fixed(COUNTERS)),
     MapSpec {
         name: "SWEEP",

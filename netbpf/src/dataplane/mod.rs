@@ -6,14 +6,25 @@
 pub mod attach;
 pub mod conntrack;
 pub mod maps;
+pub mod socket;
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions},
+    pin::PinError,
+    programs::{
+        CgroupSockAddr, Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _,
+        TestRunOptions,
+    },
 };
-use netbpf_common::{config::ABI_VERSION, verdict::Hook};
+use netbpf_common::{
+    config::ABI_VERSION,
+    verdict::{Hook, Seat},
+};
 
 use self::maps::Sizes;
 use crate::host::{bpffs::PinDirs, kernel, link::Framing};
@@ -321,30 +332,39 @@ pub fn load(pins: &PinDirs, sizes: Sizes, objects: Objects) -> Result<Load, Erro
     remove_mark(pins)?;
     let mut object = load_object(pins, sizes, OBJECT)?;
     // The verifier sees every program before the first one gives way.
-    for name in Hook::ALL
-        .iter()
-        .map(|hook| hook.name())
-        .chain([START_SWEEP])
-    {
-        program(&mut object, name)?
-            .load()
-            .map_err(|source| Error::Program {
-                name,
-                cause: attach::cause(&source),
-            })?;
-    }
     for hook in Hook::ALL {
-        let program = program(&mut object, hook.name())?;
-        attach::replace(pins, (hook, Framing::Ethernet), program)?;
-        repin(pins, hook.name(), program)?;
+        let name = hook.name();
+        let loaded = match hook.seat() {
+            Seat::Interface => program::<SchedClassifier>(&mut object, name)?.load(),
+            Seat::Cgroup => program::<CgroupSockAddr>(&mut object, name)?.load(),
+        };
+        loaded.map_err(|source| refused(name, &source))?;
+    }
+    program::<SchedClassifier>(&mut object, START_SWEEP)?
+        .load()
+        .map_err(|source| refused(START_SWEEP, &source))?;
+    for hook in Hook::ALL {
+        let name = hook.name();
+        match hook.seat() {
+            Seat::Interface => {
+                let program: &mut SchedClassifier = program(&mut object, name)?;
+                attach::replace(pins, (hook, Framing::Ethernet), program)?;
+                repin(pins, name, |at| program.pin(at))?;
+            }
+            Seat::Cgroup => {
+                let program: &mut CgroupSockAddr = program(&mut object, name)?;
+                socket::replace(pins, hook, program)?;
+                repin(pins, name, |at| program.pin(at))?;
+            }
+        }
     }
     match objects {
         Objects::All => load_bare(pins, sizes)?,
         // Those of another version would be taken for this one's later.
         Objects::Ethernet => unpin_bare(pins)?,
     }
-    let sweep = program(&mut object, START_SWEEP)?;
-    repin(pins, START_SWEEP, sweep)?;
+    let sweep: &mut SchedClassifier = program(&mut object, START_SWEEP)?;
+    repin(pins, START_SWEEP, |at| sweep.pin(at))?;
     start_sweep(sweep)?;
     write_mark(pins)?;
     Ok(todo)
@@ -355,13 +375,10 @@ fn load_bare(pins: &PinDirs, sizes: Sizes) -> Result<(), Error> {
     let mut object = load_object(pins, sizes, L3_OBJECT)?;
     for hook in BARE {
         let name = attach::program_of(hook, Framing::Bare);
-        let program = program(&mut object, name)?;
-        program.load().map_err(|source| Error::Program {
-            name,
-            cause: attach::cause(&source),
-        })?;
+        let program: &mut SchedClassifier = program(&mut object, name)?;
+        program.load().map_err(|source| refused(name, &source))?;
         attach::replace(pins, (hook, Framing::Bare), program)?;
-        repin(pins, name, program)?;
+        repin(pins, name, |at| program.pin(at))?;
     }
     Ok(())
 }
@@ -394,7 +411,17 @@ fn load_object(pins: &PinDirs, sizes: Sizes, object: &[u8]) -> Result<Ebpf, Erro
         .map_err(|error| Error::Object(attach::cause(&error)))
 }
 
-fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
+fn refused(name: &'static str, error: &ProgramError) -> Error {
+    Error::Program {
+        name,
+        cause: attach::cause(error),
+    }
+}
+
+fn program<'a, T>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, Error>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     object
         .program_mut(name)
         .ok_or_else(|| Error::Program {
@@ -402,21 +429,22 @@ fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Sched
             cause: "not in the object".to_owned(),
         })?
         .try_into()
-        .map_err(|source| Error::Program {
-            name,
-            cause: attach::cause(&source),
-        })
+        .map_err(|source| refused(name, &source))
 }
 
 /// Pins a program in the place of the one before it, in one step.
-fn repin(pins: &PinDirs, name: &'static str, program: &mut SchedClassifier) -> Result<(), Error> {
+fn repin(
+    pins: &PinDirs,
+    name: &'static str,
+    pin: impl FnOnce(&Path) -> Result<(), PinError>,
+) -> Result<(), Error> {
     let path = pins.progs.join(name);
     let fresh = pins.progs.join(format!("{name}_new"));
     attach::remove_if_there(&fresh).map_err(|source| Error::Pin {
         path: fresh.clone(),
         source,
     })?;
-    program.pin(&fresh).map_err(|source| Error::Program {
+    pin(&fresh).map_err(|source| Error::Program {
         name,
         cause: attach::cause(&source),
     })?;

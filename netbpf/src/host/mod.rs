@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod bpffs;
+pub mod cgroup;
 mod error;
 pub mod kernel;
 pub mod link;

@@ -16,9 +16,14 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    getsockopt_impl, libc,
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
-    sys::statfs::{FsType, fstatfs},
+    sockopt_impl,
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, getsockopt, socket},
+        statfs::{FsType, fstatfs},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +73,27 @@ impl Netns {
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self> {
         Self::open(Path::new(THIS_THREAD))?.ok_or_else(|| Error::NoNetns(THIS_THREAD.into()))
+    }
+
+    /// The kernel's number for the calling thread's namespace, which programs know it by; 0 where the
+    /// kernel doesn't tell.
+    pub fn current_cookie() -> u64 {
+        sockopt_impl!(
+            /// `SO_NETNS_COOKIE`.
+            Cookie,
+            GetOnly,
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            u64
+        );
+        socket(
+            AddressFamily::Unix,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .and_then(|socket| getsockopt(&socket, Cookie))
+        .unwrap_or_default()
     }
 
     /// The namespace at `path`, or `None` when there is nothing, or only the empty file that a

@@ -6,7 +6,7 @@
 //! known to the programs and hooked before it is up, then ports lead there, then keys go, then
 //! policy is asked again, then hooks and links go.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
@@ -22,6 +22,7 @@ use crate::{
         self, Load,
         attach::{self, PinnedHook, Place},
         maps::{Contents, Maps, Sizes},
+        socket,
     },
     host::{
         Host, Netns, Rtnl,
@@ -87,6 +88,10 @@ pub enum Step {
     Detach(PinnedHook),
     /// Deletes from the maps what is not wanted any more.
     DeleteKeys,
+    /// Attaches a hook at sockets to the root cgroup.
+    AttachSocket(Hook, PathBuf),
+    /// Ends a hook at sockets.
+    DetachSocket(Hook),
     /// Writes the programs' config, with another generation where policy must be asked again.
     WriteConfig,
 }
@@ -167,10 +172,13 @@ pub fn todo(
     if writes {
         todo.steps.push(Step::WriteMappings);
     }
+    // A socket is led only to where something leads already.
+    attach_sockets(&mut todo, survey);
     let leftover = leftover_hooks(survey);
     let (uplink_hooks, other_hooks): (Vec<_>, Vec<_>) = leftover
         .into_iter()
         .partition(|pin| matches!(pin.hook, Hook::FromNetdev | Hook::ToNetdev));
+    detach_sockets(&mut todo, survey);
     if writes {
         todo.steps.push(Step::DeleteKeys);
         super::words::maps(&mut todo.changes, &survey.contents, &expected, model, load);
@@ -456,6 +464,39 @@ fn uplinks(todo: &mut Todo, survey: &Survey) {
     }
 }
 
+fn attach_sockets(todo: &mut Todo, survey: &Survey) {
+    let Some(cgroup) = &survey.sockets.cgroup else {
+        return;
+    };
+    let wanted = survey.links.sockets.iter();
+    let missing: Vec<Hook> = wanted
+        .filter(|hook| !survey.sockets.hooked.contains(hook))
+        .copied()
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = missing.iter().map(|hook| hook.name()).collect();
+    let detail = format!("hooks {}", names.join(", "));
+    todo.add("sockets", &cgroup.display().to_string(), detail);
+    let steps = missing.into_iter();
+    todo.steps
+        .extend(steps.map(|hook| Step::AttachSocket(hook, cgroup.clone())));
+}
+
+/// Where there is no cgroup2 any more, nothing hangs on it.
+fn detach_sockets(todo: &mut Todo, survey: &Survey) {
+    let is_wanted =
+        |hook: &Hook| survey.sockets.cgroup.is_some() && survey.links.sockets.contains(hook);
+    let pinned = survey.sockets.pinned.iter();
+    let leftover: Vec<Hook> = pinned.filter(|hook| !is_wanted(hook)).copied().collect();
+    if !leftover.is_empty() {
+        todo.remove("sockets", "cgroup2", "");
+    }
+    todo.steps
+        .extend(leftover.into_iter().map(Step::DetachSocket));
+}
+
 fn missing_hooks(interface: &str, survey: &Survey) -> Vec<Place> {
     let mut places = survey.links.places();
     places.retain(|place| place.interface == interface && !survey.hooked.contains(place));
@@ -658,7 +699,7 @@ fn detached(todo: &mut Todo, pin: PinnedHook, survey: &Survey) {
 
 fn config(todo: &mut Todo, model: &Model, survey: &Survey, load: Load, writes: bool) {
     let now = survey.config.unwrap_or_default();
-    let wanted = plan::config(model, now.generation);
+    let wanted = plan::config(model, &survey.facts, now.generation);
     if now != wanted && !matches!(load, Load::Fresh | Load::Mend) {
         todo.change("conntrack", "limits", "timeouts or sizes");
     }
@@ -758,6 +799,8 @@ impl Doer<'_> {
             Step::AwaitRunning => self.await_running(),
             Step::WriteMappings => self.write_mappings(),
             Step::Detach(pin) => Ok(attach::detach(&self.pins(), *pin)?),
+            Step::AttachSocket(hook, cgroup) => Ok(socket::attach(&self.pins(), *hook, cgroup)?),
+            Step::DetachSocket(hook) => Ok(socket::detach(&self.pins(), *hook)?),
             Step::DeleteKeys => self.delete_keys(),
             Step::WriteConfig => self.write_config(),
         }
@@ -780,7 +823,7 @@ impl Doer<'_> {
         let mut maps = Maps::open(&pins.maps)?;
         // Programs that meet a packet must find a config, so it is written before the first hook.
         if maps.config()? == GlobalConfig::default() {
-            maps.set_config(&plan::config(self.model, 1))?;
+            maps.set_config(&plan::config(self.model, &self.survey.facts, 1))?;
         }
         Ok(())
     }
@@ -972,7 +1015,7 @@ impl Doer<'_> {
         } else {
             now.generation.max(1)
         };
-        let wanted = plan::config(self.model, generation);
+        let wanted = plan::config(self.model, &self.survey.facts, generation);
         if now == wanted {
             return Ok(());
         }

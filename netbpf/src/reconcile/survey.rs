@@ -6,12 +6,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
-use netbpf_common::config::GlobalConfig;
+use netbpf_common::{config::GlobalConfig, verdict::Hook};
 
 use super::listeners;
 use crate::{
@@ -19,12 +19,14 @@ use crate::{
         self,
         attach::{self, PinnedHook, Place},
         maps::{Contents, Maps, Sizes},
+        socket,
     },
     error::Error,
     host::{
         Host, Netns, Observed, Rtnl,
         address::Address,
         bpffs::PinDirs,
+        cgroup,
         link::{BridgeFound, Link, Mark},
         netns,
         route::Route,
@@ -102,10 +104,33 @@ pub struct Survey {
     pub hooked: Vec<Place>,
     /// The pinned links, wanted or not.
     pub pinned: Vec<PinnedHook>,
+    /// What is there of the hooks at sockets.
+    pub sockets: SocketsSeen,
     /// What the maps hold; empty when nothing is loaded.
     pub contents: Contents,
     /// What the programs read as their config; none when nothing is loaded.
     pub config: Option<GlobalConfig>,
+}
+
+/// The hooks at sockets.
+#[derive(Debug)]
+pub struct SocketsSeen {
+    /// The root cgroup; none on a host without cgroup2.
+    pub cgroup: Option<PathBuf>,
+    /// Those in place.
+    pub hooked: Vec<Hook>,
+    /// Those with a pinned link.
+    pub pinned: Vec<Hook>,
+}
+
+impl SocketsSeen {
+    fn look(pins: &PinDirs) -> Result<Self> {
+        Ok(Self {
+            cgroup: cgroup::root()?,
+            hooked: socket::hooked(pins)?,
+            pinned: socket::pinned(pins),
+        })
+    }
 }
 
 /// Why the host is looked at.
@@ -148,6 +173,7 @@ pub fn survey(
         sysctls: Vec::new(),
         hooked: Vec::new(),
         pinned: attach::pinned(&pins)?,
+        sockets: SocketsSeen::look(&pins)?,
         contents: Contents::default(),
         config: None,
     };
@@ -229,6 +255,7 @@ pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts>
             })
             .collect(),
         reserved_ports: reserved_ports()?,
+        netns_cookie: Netns::current_cookie(),
         advertised_routers: routers
             .iter()
             .filter_map(|index| names.get(index).map(|name| (*name).to_owned()))

@@ -29,6 +29,8 @@ impl Bench<'_> {
             self.between_containers(family, &mut cases);
             self.host_to_containers(family, &mut cases);
             self.containers_to_host(family, &mut cases);
+            self.host_to_published(family, &mut cases);
+            self.host_to_services(family, &mut cases);
             self.containers_to_outside(family, &mut cases);
             self.outside_to_host(family, &mut cases);
             self.outside_to_containers(family, &mut cases);

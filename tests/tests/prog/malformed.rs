@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use netbpf_common::verdict::{DropReason, Hook, StackReason};
+use netbpf_common::verdict::{DropReason, Hook, Seat, StackReason};
 use netbpf_tests::{
     packet::{Arp, EchoKind, Flags, Frame, set_ipv4_checksum},
     prog_run::{
@@ -358,7 +358,11 @@ fn mutated_frames_meet_no_other_verdict_and_leave_the_table_bounded() {
                     .chain(outside.map(|frame| (Hook::FromNetdev, frame.bytes())))
             })
             .collect();
-        let programs = Hook::ALL.map(|hook| bed.program(hook));
+        let programs = Hook::ALL
+            .into_iter()
+            .filter(|hook| hook.seat() == Seat::Interface)
+            .map(|hook| bed.program(hook))
+            .collect::<Vec<_>>();
         for _ in 0..RUNS {
             let (hook, bytes) = &seeds[dice.below(seeds.len())];
             // Now and then the other hooks get it as well.
@@ -370,7 +374,7 @@ fn mutated_frames_meet_no_other_verdict_and_leave_the_table_bounded() {
             let place = match hook {
                 Hook::FromContainer | Hook::ToContainer => Place::Veth(WEB),
                 Hook::FromNetdev | Hook::ToNetdev => Place::Uplink,
-                Hook::FromBridge => Place::Bridge(WEB.net),
+                _ => Place::Bridge(WEB.net),
             };
             let ifindex = bed.ifindex(place);
             let ingress = if dice.below(2) == 0 { ifindex } else { 0 };
