@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Proto;
@@ -23,6 +24,8 @@ pub struct Allocations {
     pub last_ids: LastIds,
     /// The id of each network, by name.
     pub networks: BTreeMap<String, u32>,
+    /// The subnets that were chosen for networks, by network.
+    pub subnets: BTreeMap<String, Vec<IpNet>>,
     /// Container ends, by container and then by network.
     pub endpoints: BTreeMap<String, BTreeMap<String, EndpointAllocation>>,
     /// Published ports and service ports.

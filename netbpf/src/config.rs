@@ -5,6 +5,7 @@
 
 mod addresses;
 mod attachment;
+mod blocks;
 mod check;
 mod container;
 mod findings;
@@ -13,10 +14,13 @@ mod keys;
 mod links;
 mod mode;
 mod network;
+mod pools;
 mod ports;
 mod publish;
 mod resolve;
 mod service;
+mod subnets;
+mod surroundings;
 mod table;
 mod values;
 
@@ -27,6 +31,7 @@ use std::fmt;
 
 use toml::de::DeTable;
 
+pub use self::surroundings::Surroundings;
 use self::{
     attachment::AttachmentSpec, container::ContainerSpec, findings::Findings, host::HostSpec,
     network::NetworkSpec, service::ServiceSpec, table::Table,
@@ -180,7 +185,20 @@ impl Document {
     ///
     /// When an address that the document gives is kept by another owner, or a subnet is full.
     pub fn resolve(&self, earlier: &Allocations) -> Result<(Model, Allocations), ConfigErrors> {
-        resolve::resolve(self, earlier)
+        self.resolve_on(earlier, Surroundings::UNKNOWN)
+    }
+
+    /// As [`Document::resolve`], and new choices keep off what the host has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Document::resolve`], and when the host leaves nothing to choose.
+    pub fn resolve_on(
+        &self,
+        earlier: &Allocations,
+        surroundings: Surroundings<'_>,
+    ) -> Result<(Model, Allocations), ConfigErrors> {
+        resolve::resolve(self, earlier, surroundings)
     }
 
     fn network(&self, name: &str) -> Option<&NetworkSpec> {

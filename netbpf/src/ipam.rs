@@ -11,6 +11,7 @@ use ipnet::IpNet;
 #[derive(Clone, Debug)]
 pub struct Pool {
     subnet: IpNet,
+    range: IpNet,
     taken: BTreeSet<IpAddr>,
     cursor: Option<IpAddr>,
 }
@@ -18,10 +19,16 @@ pub struct Pool {
 impl Pool {
     /// A pool of which nothing is taken yet.
     pub fn new(subnet: IpNet) -> Self {
+        Self::within(subnet, subnet)
+    }
+
+    /// A pool that hands out what lies in `range`, a part of the subnet.
+    pub fn within(subnet: IpNet, range: IpNet) -> Self {
         Self {
             subnet,
+            range,
             taken: BTreeSet::new(),
-            cursor: Some(first_address(subnet)),
+            cursor: Some(range.network()),
         }
     }
 
@@ -35,10 +42,15 @@ impl Pool {
         self.taken.insert(address)
     }
 
-    /// Takes the lowest address that is free; `None` when there is none left.
+    /// Where it hands out addresses.
+    pub const fn range(&self) -> IpNet {
+        self.range
+    }
+
+    /// Takes the lowest address of the range that is free; `None` when there is none left.
     pub fn next_free(&mut self) -> Option<IpAddr> {
         while let Some(candidate) = self.cursor {
-            self.cursor = successor(candidate).filter(|next| is_usable(self.subnet, *next));
+            self.cursor = successor(candidate).filter(|next| self.range.contains(next));
             if is_usable(self.subnet, candidate) && self.taken.insert(candidate) {
                 return Some(candidate);
             }
@@ -150,6 +162,24 @@ mod tests {
             let reserved = if length == 31 { 0 } else { 2 };
             prop_assert_eq!(count, (1_usize << (32 - length)) - reserved);
         }
+    }
+
+    #[test]
+    fn range_is_used_up_and_nothing_beside_it() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let all = |range| {
+            let mut pool = Pool::within(net("10.0.0.0/24"), net(range));
+            std::iter::from_fn(move || pool.next_free()).map(|address| address.to_string())
+        };
+        let free: Vec<String> = all("10.0.0.128/30").collect();
+        assert_eq!(
+            free,
+            ["10.0.0.128", "10.0.0.129", "10.0.0.130", "10.0.0.131"]
+        );
+        let free: Vec<String> = all("10.0.0.0/30").collect();
+        assert_eq!(free, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        let free: Vec<String> = all("10.0.0.255/32").collect();
+        assert_eq!(free, [""; 0]);
     }
 
     #[test]

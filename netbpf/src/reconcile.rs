@@ -5,6 +5,7 @@
 //! taken back by the next command. Nothing here knows what is wanted; that is [`crate::plan`]'s.
 
 mod listeners;
+mod ranges;
 mod report;
 mod steps;
 mod survey;
@@ -22,7 +23,7 @@ use self::{
 };
 use crate::{
     allocations::Allocations,
-    config::{self, ConfigErrors, Fault as Wrong},
+    config::{self, ConfigErrors, Fault as Wrong, Surroundings},
     dataplane::{self, Error as DataplaneError},
     edit::{self, Edit},
     error::Error,
@@ -173,11 +174,17 @@ struct Resolved {
     warnings: Vec<String>,
 }
 
-fn resolve(source: &Source, earlier: &Allocations) -> Result<Resolved, Error> {
+fn resolve(
+    source: &Source,
+    earlier: &Allocations,
+    surroundings: Surroundings<'_>,
+) -> Result<Resolved, Error> {
     let document = config::load(&source.path, &source.text)?;
     // The document is right by itself: what it meets here are earlier choices, and those are the
     // state's.
-    let (model, allocations) = document.resolve(earlier).map_err(Error::host)?;
+    let (model, allocations) = document
+        .resolve_on(earlier, surroundings)
+        .map_err(Error::host)?;
     Ok(Resolved {
         text: source.text.clone(),
         model,
@@ -191,13 +198,14 @@ fn resolve_edited(
     before: &Source,
     edits: &[Edit],
     earlier: &Allocations,
+    surroundings: Surroundings<'_>,
 ) -> Result<Resolved, Error> {
     // What is wrong already is said as it is, with its line, for it has to be mended there.
     let old = config::load(&before.path, &before.text).map_err(Error::host)?;
     let text = edit::apply(&before.text, edits)?;
     let new = config::load(&before.path, &text).map_err(|errors| edited(&errors))?;
     let (model, allocations) = new
-        .resolve(earlier)
+        .resolve_on(earlier, surroundings)
         .map_err(|errors| Error::host(errors.words().join("; ")))?;
     let warned = old.warned();
     let warnings = new
@@ -290,11 +298,16 @@ impl<'a> Applying<'a> {
                 .to_string(),
             text: text.to_owned(),
         };
+        let observed = self.host.rtnl().observe()?;
+        let occupied = ranges::occupied(&observed, self.journal.changes());
+        let surroundings = Surroundings {
+            occupied: &occupied,
+        };
         match (wanted, committed) {
-            (Wanted::Given(source), _) => Ok(resolve(source, earlier)?),
+            (Wanted::Given(source), _) => Ok(resolve(source, earlier, surroundings)?),
             // What is wrong with the state is no wrong command line.
             (Wanted::Committed, Some(text)) => {
-                Ok(resolve(&of_state(text), earlier).map_err(Error::host)?)
+                Ok(resolve(&of_state(text), earlier, surroundings).map_err(Error::host)?)
             }
             (Wanted::Committed, None) => {
                 let name = self.instance.name();
@@ -303,7 +316,7 @@ impl<'a> Applying<'a> {
             }
             (Wanted::Edited(edits), text) => {
                 let before = of_state(text.unwrap_or_default());
-                Ok(resolve_edited(&before, edits, earlier)?)
+                Ok(resolve_edited(&before, edits, earlier, surroundings)?)
             }
         }
     }
@@ -382,7 +395,8 @@ impl<'a> Applying<'a> {
             path: "desired.toml".to_owned(),
             text: text.to_owned(),
         };
-        let Resolved { mut model, .. } = resolve(&source, &allocations).map_err(Error::host)?;
+        let Resolved { mut model, .. } =
+            resolve(&source, &allocations, Surroundings::UNKNOWN).map_err(Error::host)?;
         let (survey, todo) = self.compare(&mut model, Purpose::GoBack)?;
         self.act(&model, &survey, &todo, fault)?;
         self.commit(text, &allocations)

@@ -64,10 +64,16 @@ fn subnets(document: &Document, findings: &mut Findings) {
 }
 
 fn gateways(network: &NetworkSpec, findings: &mut Findings) {
+    let name = &network.name.value;
+    if network.are_subnets_chosen
+        && let Some(At { line, value }) = network.gateways.first()
+    {
+        let what = format!("network {name:?}: gateway {value} needs a subnet that it lies in");
+        findings.error(*line, what);
+    }
     if network.subnets.is_none() {
         return;
     }
-    let name = &network.name.value;
     for (
         index,
         At {
@@ -133,14 +139,18 @@ fn claim(
     taken: &mut Taken,
     findings: &mut Findings,
 ) {
-    if network.subnets.is_none() {
-        return;
-    }
     let At {
         line,
         value: address,
     } = *address;
     let name = &network.name.value;
+    if network.are_subnets_chosen {
+        let what = format!("{owner}: {word} {address} needs network {name:?} to name its subnets");
+        findings.error(line, what);
+    }
+    if network.subnets.is_none() {
+        return;
+    }
     let Some(subnet) = subnet_of(network, address) else {
         let what = format!("{owner}: {word} {address} is outside the subnets of network {name:?}");
         findings.error(line, what);

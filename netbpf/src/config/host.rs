@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     findings::{At, Findings},
-    keys,
+    keys, pools,
     table::Table,
     values,
 };
-use crate::model::Conntrack;
+use crate::model::{AddressPool, Conntrack};
 
 /// The largest flow table: 2²⁶ flows of each family.
 const MAX_ENTRIES: i128 = 1 << 26;
@@ -18,6 +18,8 @@ const MAX_ENTRIES: i128 = 1 << 26;
 pub(super) struct HostSpec {
     /// The interfaces to the outside; `None`: every one that qualifies.
     pub uplinks: Option<Vec<At<String>>>,
+    /// Where automatic subnets come from; `None`: the default pools.
+    pub address_pools: Option<Vec<AddressPool>>,
 }
 
 impl HostSpec {
@@ -26,24 +28,27 @@ impl HostSpec {
             return Self::default();
         };
         table.expect_keys(keys::HOST, findings);
-        let Some(names) = table.strings("uplinks", findings) else {
-            return Self::default();
-        };
-        let mut seen = BTreeSet::new();
-        let mut uplinks = Vec::with_capacity(names.len());
-        for At { line, value } in names {
-            match values::interface(value) {
-                Err(why) => table.error(line, format!("uplink {value:?} {why}"), findings),
-                Ok(_) if !seen.insert(value) => {
-                    table.error(line, format!("uplink {value:?} is named twice"), findings);
-                }
-                Ok(value) => uplinks.push(At { line, value }),
-            }
-        }
         Self {
-            uplinks: Some(uplinks),
+            uplinks: read_uplinks(&table, findings),
+            address_pools: pools::read(&table, findings),
         }
     }
+}
+
+fn read_uplinks(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Vec<At<String>>> {
+    let names = table.strings("uplinks", findings)?;
+    let mut seen = BTreeSet::new();
+    let mut uplinks = Vec::with_capacity(names.len());
+    for At { line, value } in names {
+        match values::interface(value) {
+            Err(why) => table.error(line, format!("uplink {value:?} {why}"), findings),
+            Ok(_) if !seen.insert(value) => {
+                table.error(line, format!("uplink {value:?} is named twice"), findings);
+            }
+            Ok(value) => uplinks.push(At { line, value }),
+        }
+    }
+    Some(uplinks)
 }
 
 /// Reads `[conntrack]`.

@@ -69,8 +69,11 @@ pub(super) const HOST: Keys = &[
     later("ephemeral_ports", |value| {
         value.as_str() == Some("49000-49900")
     }),
-    later("address_pools", is_default_pools),
+    key("address_pools"),
 ];
+
+/// One of `address_pools` of `[host]`.
+pub(super) const ADDRESS_POOL: Keys = &[key("base"), key("size")];
 
 /// `[conntrack]`.
 pub(super) const CONNTRACK: Keys = &[key("max_entries"), key("timeouts")];
@@ -95,7 +98,7 @@ pub(super) const NETWORK: Keys = &[
     key("bridge"),
     key("subnets"),
     key("gateways"),
-    later("ip_range", never),
+    key("ip_range"),
     key("icc"),
     key("internal"),
     key("gateway_mode"),
@@ -150,20 +153,3 @@ pub(super) const BACKEND: Keys = &[
     later("weight", |value| is_integer(value, "1")),
     later("drain", is_false),
 ];
-
-fn is_default_pools(value: &DeValue<'_>) -> bool {
-    let Some(pools) = value.as_array() else {
-        return false;
-    };
-    let defaults = [("172.16.0.0/12", "16"), ("fd00:6e62::/48", "64")];
-    pools.len() == defaults.len()
-        && pools.iter().zip(defaults).all(|(pool, (base, size))| {
-            pool.get_ref().as_table().is_some_and(|pool| {
-                pool.len() == 2
-                    && pool.get("base").and_then(|value| value.get_ref().as_str()) == Some(base)
-                    && pool
-                        .get("size")
-                        .is_some_and(|value| is_integer(value.get_ref(), size))
-            })
-        })
-}

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     findings::{At, Findings},
-    keys,
+    keys, subnets,
     table::Table,
     values,
 };
@@ -27,6 +27,10 @@ pub(super) struct NetworkSpec {
     pub bridge: At<String>,
     /// Its subnets; `None` when they can't be told, so that nothing is said about addresses.
     pub subnets: Option<Vec<At<IpNet>>>,
+    /// Whether they are to be chosen; then they can't be told.
+    pub are_subnets_chosen: bool,
+    /// Where automatic addresses come from: at most one a family.
+    pub ip_range: Vec<At<IpNet>>,
     /// The gateway addresses that it gives.
     pub gateways: Vec<At<IpAddr>>,
     pub icc: bool,
@@ -47,7 +51,8 @@ impl NetworkSpec {
                 line: name.line,
                 value: naming::default_bridge(&name.value),
             });
-        let subnets = read_subnets(table, findings);
+        let subnets = subnets::read(table, findings);
+        let are_subnets_chosen = subnets::are_chosen(table);
         let mut flag = |key, default| {
             table
                 .boolean(key, findings)
@@ -62,7 +67,9 @@ impl NetworkSpec {
             icc,
             internal,
             masquerade,
-            mtu: read_mtu(table, subnets.as_deref().unwrap_or_default(), findings),
+            mtu: read_mtu(table, carries_ipv6(subnets.as_deref()), findings),
+            ip_range: subnets::read_ranges(table, subnets.as_deref(), findings),
+            are_subnets_chosen,
             name,
             subnets,
         }
@@ -120,65 +127,6 @@ fn read_gateway_mode(table: &Table<'_, '_>, findings: &mut Findings) {
     table.enumeration("gateway_mode", "nat", &later, findings);
 }
 
-fn read_subnets(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Vec<At<IpNet>>> {
-    let Some(texts) = table.strings("subnets", findings) else {
-        let what = "automatic subnets are not supported yet; subnets must be given";
-        table.error(table.line, what, findings);
-        return None;
-    };
-    if texts.is_empty() {
-        let line = table
-            .get("subnets")
-            .map_or(table.line, |value| findings.line(&value.span()));
-        if table
-            .get("subnets")
-            .is_some_and(|value| value.get_ref().is_array())
-        {
-            let what = "automatic subnets are not supported yet; subnets must not be empty";
-            table.error(line, what, findings);
-        }
-        return None;
-    }
-    let mut subnets: Vec<At<IpNet>> = Vec::with_capacity(texts.len());
-    let mut is_whole = true;
-    for At { line, value } in texts {
-        let subnet = match values::subnet(value) {
-            Ok(subnet) => subnet,
-            Err(why) => {
-                table.error(line, format!("subnet {value:?} {why}"), findings);
-                is_whole = false;
-                continue;
-            }
-        };
-        if let Some(other) = subnets
-            .iter()
-            .find(|other| same_family(other.value, subnet))
-        {
-            let family = if subnet.addr().is_ipv4() {
-                "IPv4"
-            } else {
-                "IPv6"
-            };
-            let what = format!(
-                "subnet {subnet} is a second {family} subnet, beside {}",
-                other.value
-            );
-            table.error(line, what, findings);
-            is_whole = false;
-            continue;
-        }
-        subnets.push(At {
-            line,
-            value: subnet,
-        });
-    }
-    is_whole.then_some(subnets)
-}
-
-fn same_family(one: IpNet, other: IpNet) -> bool {
-    one.addr().is_ipv4() == other.addr().is_ipv4()
-}
-
 fn read_gateways(table: &Table<'_, '_>, findings: &mut Findings) -> Vec<At<IpAddr>> {
     let mut gateways = Vec::new();
     for At { line, value } in table.strings("gateways", findings).unwrap_or_default() {
@@ -190,7 +138,12 @@ fn read_gateways(table: &Table<'_, '_>, findings: &mut Findings) -> Vec<At<IpAdd
     gateways
 }
 
-fn read_mtu(table: &Table<'_, '_>, subnets: &[At<IpNet>], findings: &mut Findings) -> u16 {
+/// What can't be told is taken for the default, both families.
+fn carries_ipv6(subnets: Option<&[At<IpNet>]>) -> bool {
+    subnets.is_none_or(|subnets| subnets.iter().any(|subnet| subnet.value.addr().is_ipv6()))
+}
+
+fn read_mtu(table: &Table<'_, '_>, carries_ipv6: bool, findings: &mut Findings) -> u16 {
     const DEFAULT: u16 = 1500;
     let Some(At { line, value }) = table.integer("mtu", findings) else {
         return DEFAULT;
@@ -200,7 +153,7 @@ fn read_mtu(table: &Table<'_, '_>, subnets: &[At<IpNet>], findings: &mut Finding
         table.error(line, what, findings);
         return DEFAULT;
     };
-    if mtu < IPV6_MTU_MIN && subnets.iter().any(|subnet| subnet.value.addr().is_ipv6()) {
+    if mtu < IPV6_MTU_MIN && carries_ipv6 {
         let what = format!("mtu {mtu} is below {IPV6_MTU_MIN}, the least that IPv6 needs");
         table.error(line, what, findings);
     }

@@ -4,14 +4,18 @@
 //! choices in the order of the document. So the same input gives the same model, and a newcomer
 //! never takes what somebody keeps.
 
+mod subnets;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
+use ipnet::IpNet;
+
 use super::{
-    ConfigErrors, Document, addresses::given_addresses, attachment::AttachmentSpec,
+    ConfigErrors, Document, Surroundings, addresses::given_addresses, attachment::AttachmentSpec,
     container::ContainerSpec, findings::Findings, mode, network::NetworkSpec, publish::Publish,
     service::ServiceSpec,
 };
@@ -22,8 +26,8 @@ use crate::{
     },
     ipam::{self, Pool},
     model::{
-        Attachment, Container, Family, GatewayMode, Host, Mode, Model, Network, PortBinding,
-        Service, ServicePort,
+        AddressPool, Attachment, Container, Family, GatewayMode, Host, Mode, Model, Network,
+        PortBinding, Service, ServicePort,
     },
     naming,
 };
@@ -32,9 +36,10 @@ use crate::{
 pub(super) fn resolve(
     document: &Document,
     earlier: &Allocations,
+    surroundings: Surroundings<'_>,
 ) -> Result<(Model, Allocations), ConfigErrors> {
     let mut resolver = Resolver::new(document, earlier);
-    let networks = resolver.networks();
+    let networks = resolver.networks(surroundings);
     resolver.reserve_given();
     resolver.reserve_kept();
     let containers = resolver.containers();
@@ -46,6 +51,7 @@ pub(super) fn resolve(
             .uplinks
             .as_ref()
             .map(|uplinks| uplinks.iter().map(|uplink| uplink.value.clone()).collect()),
+        address_pools: pools(document),
         ..Host::default()
     };
     let conntrack = document.conntrack.clone();
@@ -59,6 +65,11 @@ pub(super) fn resolve(
         },
         resolver.next,
     ))
+}
+
+fn pools(document: &Document) -> Vec<AddressPool> {
+    let pools = document.host.address_pools.clone();
+    pools.unwrap_or_else(AddressPool::defaults)
 }
 
 /// At most one address of each family.
@@ -155,28 +166,31 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    fn networks(&mut self) -> Vec<Network> {
+    fn networks(&mut self, surroundings: Surroundings<'_>) -> Vec<Network> {
         let document = self.document;
+        let subnets = self.subnets(surroundings);
         document
             .networks
             .iter()
-            .map(|network| self.network(network))
+            .zip(subnets)
+            .map(|(network, subnets)| self.network(network, subnets))
             .collect()
     }
 
-    fn network(&mut self, spec: &'d NetworkSpec) -> Network {
+    fn network(&mut self, spec: &'d NetworkSpec, subnets: Vec<IpNet>) -> Network {
         let name = &spec.name.value;
         let id = match self.earlier.networks.get(name) {
             Some(id) => *id,
             None => next_id(&mut self.next.last_ids.network),
         };
         self.next.networks.insert(name.clone(), id);
-        let subnets: Vec<_> = spec.subnets().iter().map(|subnet| subnet.value).collect();
         let gateways: Vec<_> = subnets.iter().map(|subnet| spec.gateway(*subnet)).collect();
-        self.pools.insert(
-            name,
-            subnets.iter().map(|subnet| Pool::new(*subnet)).collect(),
-        );
+        let ranges: Vec<IpNet> = spec.ip_range.iter().map(|range| range.value).collect();
+        let pool = |subnet: &IpNet| {
+            let range = ranges.iter().find(|range| subnet.contains(*range));
+            Pool::within(*subnet, *range.unwrap_or(subnet))
+        };
+        self.pools.insert(name, subnets.iter().map(pool).collect());
         for gateway in &gateways {
             self.reserve(name, *gateway, format!("the gateway of network {name:?}"));
         }
@@ -186,7 +200,7 @@ impl<'d> Resolver<'d> {
             bridge: spec.bridge.value.clone(),
             subnets,
             gateways,
-            ip_range: Vec::new(),
+            ip_range: ranges,
             icc: spec.icc,
             internal: spec.internal,
             gateway_mode_v4: GatewayMode::Nat,
@@ -334,7 +348,7 @@ impl<'d> Resolver<'d> {
         let address = pool.next_free();
         if address.is_none() {
             let owner = holder.kind.label(holder.name);
-            let what = format!("{owner}: no address of {} is free", pool.subnet());
+            let what = format!("{owner}: no address of {} is free", pool.range());
             self.findings.error(line, what);
         }
         address

@@ -21,7 +21,7 @@ use super::{
     rtnl::{Rtnl, Unless as _},
 };
 
-/// A unicast route, as the kernel shows it.
+/// A unicast route, or one that refuses what is unicast, as the kernel shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
     /// Where it leads; of length 0 for a default route.
@@ -47,7 +47,7 @@ impl Route {
 }
 
 impl Rtnl {
-    /// Every unicast route of every table, in both families.
+    /// Every unicast route of every table, also those that refuse, in both families.
     pub fn routes(&self) -> Result<Vec<Route>> {
         let mut routes = self.routes_of(RouteMessageBuilder::<Ipv4Addr>::new().build())?;
         routes.extend(self.routes_of(RouteMessageBuilder::<Ipv6Addr>::new().build())?);
@@ -130,7 +130,11 @@ fn default_route(gateway: IpAddr, index: u32) -> Result<RouteMessage> {
 
 fn route_of(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
-    if header.kind != RouteType::Unicast {
+    let is_to_somebody = matches!(
+        header.kind,
+        RouteType::Unicast | RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
+    );
+    if !is_to_somebody {
         return None;
     }
     let mut route = Route {

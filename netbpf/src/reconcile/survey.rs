@@ -10,10 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use ipnet::IpNet;
 use netbpf_common::{config::GlobalConfig, verdict::Hook};
 
-use super::listeners;
+use super::{listeners, ranges};
 use crate::{
     dataplane::{
         self,
@@ -184,7 +183,7 @@ pub fn survey(
     }
     adopt_macs(instance, &mut survey);
     if purpose == Purpose::GoOn {
-        check_subnets(model, journal, &survey)?;
+        ranges::check(model, journal.changes(), &survey)?;
     }
     check_holders(instance, journal, &survey.links)?;
     for namespace in &survey.links.namespaces {
@@ -345,58 +344,6 @@ fn adopt_macs(instance: &Instance, survey: &mut Survey) {
             .filter(|mac| *mac != [0; 6])
             .unwrap_or_else(|| naming::adopted_bridge_mac(instance.name(), &bridge.network));
     }
-}
-
-/// A subnet must not overlap what the host reaches by interfaces that are not ours.
-fn check_subnets(model: &Model, journal: &Journal, survey: &Survey) -> Result<()> {
-    let is_own = |name: &str| {
-        survey
-            .links
-            .bridges
-            .iter()
-            .any(|bridge| bridge.name == name)
-            || journal.changes().iter().any(|change| match change {
-                Noted::Bridge { name: own, .. } => own == name,
-                Noted::AdoptedBridge(bridge) => bridge.name == name,
-                _ => false,
-            })
-    };
-    let foreign: BTreeMap<u32, &str> = survey
-        .observed
-        .links
-        .iter()
-        .filter(|link| !is_own(&link.name))
-        .map(|link| (link.index, link.name.as_str()))
-        .collect();
-    for network in &model.networks {
-        for subnet in &network.subnets {
-            if let Some(what) = overlap(subnet, survey, &foreign) {
-                let name = &network.name;
-                let message = format!("network {name:?}: subnet {subnet} overlaps {what}");
-                return Err(Error::host(message).into());
-            }
-        }
-    }
-    Ok(())
-}
-
-fn overlap(subnet: &IpNet, survey: &Survey, foreign: &BTreeMap<u32, &str>) -> Option<String> {
-    let address = survey.facts.addresses.iter().find_map(|address| {
-        let name = foreign.get(&address.index)?;
-        overlaps(subnet, &address.net).then(|| format!("address {} of {name}", address.net))
-    });
-    address.or_else(|| {
-        survey.observed.routes.iter().find_map(|route| {
-            let name = route.links.iter().find_map(|index| foreign.get(index))?;
-            let destination = &route.destination;
-            (!route.is_default() && overlaps(subnet, destination))
-                .then(|| format!("the route to {destination} by {name}"))
-        })
-    })
-}
-
-fn overlaps(one: &IpNet, other: &IpNet) -> bool {
-    one.contains(&other.network()) || other.contains(&one.network())
 }
 
 /// A namespace is made only where nothing is, or where the journal says that one of ours was: what
@@ -610,15 +557,5 @@ mod tests {
             [(8080, 8080), (9148, 9150)]
         );
         assert_eq!(parse_reserved_ports("\n"), []);
-    }
-
-    #[test]
-    fn subnets_overlap_when_one_holds_the_other() -> Result<()> {
-        let wide: IpNet = "172.16.0.0/12".parse()?;
-        let narrow: IpNet = "172.28.0.1/24".parse()?;
-        let other: IpNet = "10.0.0.0/8".parse()?;
-        assert!(overlaps(&wide, &narrow) && overlaps(&narrow, &wide));
-        assert!(!overlaps(&wide, &other));
-        Ok(())
     }
 }

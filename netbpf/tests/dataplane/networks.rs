@@ -152,3 +152,68 @@ fn gateway_that_does_not_get_to_move_stays_where_it_was() {
         reconcile::purge(&bed.host, &bed.instance).unwrap();
     });
 }
+
+/// The addresses of the bridge of an automatic network.
+fn bridge_addresses(bed: &Bed) -> String {
+    bed.ip("-br address show dev nb-auto")
+}
+
+#[test]
+fn automatic_subnets_keep_off_what_the_host_reaches() {
+    bed::with(|bed| {
+        let automatic = format!("{TABLES}[[network]]\nname = \"auto\"\n");
+        bed.ip("address add 172.16.5.1/24 dev far0");
+        bed.ip("route add 172.17.0.0/16 via 198.51.100.9 dev up0");
+        bed.ip("route add 0.0.0.0/1 via 198.51.100.9 dev up0");
+        bed.ip("-6 route add unreachable fd00:6e62::/64");
+        bed.ip("-6 route add fd00:6e62:0:1::/64 dev up0");
+        apply_twice(bed, &automatic);
+        let addresses = bridge_addresses(bed);
+        assert!(addresses.contains("172.18.0.1/16"), "{addresses}");
+        assert!(addresses.contains("fd00:6e62:0:2::1/64"), "{addresses}");
+
+        // What the host reaches later does not move a network that stands.
+        bed.ip("route add 172.18.7.0/24 via 198.51.100.9 dev up0");
+        apply_twice(bed, &automatic);
+        let second = format!("{automatic}[[network]]\nname = \"more\"\n");
+        apply_twice(bed, &second);
+        assert_eq!(bridge_addresses(bed), addresses);
+        assert!(
+            bed.ip("-br address show dev nb-more")
+                .contains("172.19.0.1/16")
+        );
+
+        let used_up = format!(
+            "[host]\naddress_pools = [{{ base = \"172.16.0.0/14\", size = 16 }}]\n{second}\
+             [[network]]\nname = \"none\"\n"
+        );
+        let error = bed
+            .try_apply(&used_up, Mode::Apply, Fault::None)
+            .unwrap_err();
+        assert!(
+            format!("{error:#}").contains("network \"none\": every IPv4 block"),
+            "{error:#}"
+        );
+        assert_eq!(netbpf::error::exit_code(&error), 1);
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+    });
+}
+
+#[test]
+fn given_subnet_may_lie_in_a_wider_route_but_not_hold_one() {
+    bed::with(|bed| {
+        let given = format!("{TABLES}[[network]]\nname = \"auto\"\nsubnets = [\"10.1.0.0/16\"]\n");
+        bed.ip("route add 10.1.2.0/24 via 198.51.100.9 dev up0");
+        let error = bed.try_apply(&given, Mode::Apply, Fault::None).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "network \"auto\": subnet 10.1.0.0/16 overlaps the route to 10.1.2.0/24 by up0"
+        );
+        assert_eq!(netbpf::error::exit_code(&error), 1);
+        bed.ip("route del 10.1.2.0/24");
+        bed.ip("route add 10.0.0.0/8 via 198.51.100.9 dev up0");
+        apply_twice(bed, &given);
+        assert!(bridge_addresses(bed).contains("10.1.0.1/16"));
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+    });
+}

@@ -48,10 +48,20 @@ const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[host]\nephemeral_ports = \"1-2\"\naddress_pools = []",
+        "[host]\nephemeral_ports = \"1-2\"",
+        &["t.toml:2: host: ephemeral_ports is not supported yet"],
+    ),
+    (
+        "[host]\naddress_pools = [\n\"10.0.0.0/8\",\n{ base = \"10.0.0.1/8\", size = 16 },\n{ base = \"10.0.0.0/8\", size = 7 },\n{ base = \"fd00::/48\", size = 128 },\n{ size = 16, sise = 1 },\n{ base = \"fe80::/10\" }]",
         &[
-            "t.toml:2: host: ephemeral_ports is not supported yet",
-            "t.toml:3: host: address_pools is not supported yet",
+            "t.toml:3: host: each of address_pools must be a table with base and size",
+            "t.toml:4: host: address pool: base \"10.0.0.1/8\" has host bits set; the subnet is 10.0.0.0/8",
+            "t.toml:5: host: address pool: size 7 is not in 8-31",
+            "t.toml:6: host: address pool: size 128 is not in 48-127",
+            "t.toml:7: host: address pool: unknown key \"sise\"",
+            "t.toml:7: host: address pool: base is missing",
+            "t.toml:8: host: address pool: base \"fe80::/10\" overlaps fe80::/10, the link-local range",
+            "t.toml:8: host: address pool: size is missing",
         ],
     ),
     // [conntrack]
@@ -70,13 +80,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["t.toml:2: conntrack: max_entries must be an integer, not a string"],
     ),
     // [[network]]
-    (
-        "[[network]]",
-        &[
-            "t.toml:1: network 1: name is missing",
-            "t.toml:1: network 1: automatic subnets are not supported yet; subnets must be given",
-        ],
-    ),
+    ("[[network]]", &["t.toml:1: network 1: name is missing"]),
     (
         "[[network]]\nname = \"-a\"\nsubnets = [\"10.0.0.0/24\"]",
         &[
@@ -84,9 +88,21 @@ const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[[network]]\nname = \"a\"\nsubnets = []",
+        "[[network]]\nname = \"a\"\nsubnets = []\ngateways = [\"10.0.0.1\"]\nip_range = \"10.0.0.0/25\"\nmtu = 1279\n[[container]]\nname = \"c\"\nnetworks = [{ name = \"a\", ipv4 = \"10.0.0.5\" }]",
         &[
-            "t.toml:3: network \"a\": automatic subnets are not supported yet; subnets must not be empty",
+            "t.toml:4: network \"a\": gateway 10.0.0.1 needs a subnet that it lies in",
+            "t.toml:5: network \"a\": ip_range \"10.0.0.0/25\" needs a subnet that it lies in",
+            "t.toml:6: network \"a\": mtu 1279 is below 1280, the least that IPv6 needs",
+            "t.toml:9: container \"c\": address 10.0.0.5 needs network \"a\" to name its subnets",
+        ],
+    ),
+    (
+        "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\nip_range = [\"10.0.0.0/25\",\n\"10.0.0.128/25\",\n\"10.0.0.1/25\",\n\"fd00::/80\", \"x\"]",
+        &[
+            "t.toml:5: network \"a\": ip_range \"10.0.0.128/25\" is a second IPv4 range, beside 10.0.0.0/25",
+            "t.toml:6: network \"a\": ip_range \"10.0.0.1/25\" has host bits set; the range is 10.0.0.0/25",
+            "t.toml:7: network \"a\": ip_range \"fd00::/80\" is outside the subnets",
+            "t.toml:7: network \"a\": ip_range \"x\" is not a range in CIDR notation",
         ],
     ),
     (
@@ -174,7 +190,6 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\ndriver = \"macvlan\"\nip_range = \"10.0.0.0/25\"\ngateway_mode = \"routed\"\nhost_binding = \"0.0.0.0\"\ntrusted_interfaces = [\"eth1\"]\ntrusted_sources = [\"10.1.0.0/16\"]\ndns = true",
         &[
             "t.toml:4: network \"a\": driver \"macvlan\" is unknown; known are: bridge",
-            "t.toml:5: network \"a\": ip_range is not supported yet",
             "t.toml:6: network \"a\": gateway_mode \"routed\" is not supported yet",
             "t.toml:7: network \"a\": host_binding is not supported yet",
             "t.toml:8: network \"a\": trusted_interfaces is not supported yet",

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use super::{GOOD, errors_of, good};
 use crate::{
     allocations::Allocations,
-    model::{Container, Model, Proto},
+    config::Surroundings,
+    model::{Container, Model, Network, Proto},
 };
 
 /// Resolves with earlier choices; panics with the errors.
@@ -369,6 +370,117 @@ fn links_name_the_container_and_what_it_is_called() {
         .map(|link| (link.container.as_str(), link.alias.as_str()))
         .collect();
     assert_eq!(links, [("db", "database"), ("db", "db")]);
+}
+
+/// The subnets of each network, where the host has `occupied`.
+fn subnets_beside(
+    text: &str,
+    earlier: &Allocations,
+    occupied: &[&str],
+) -> Result<(Vec<String>, Allocations), String> {
+    let occupied: Vec<_> = occupied.iter().map(|net| net.parse().unwrap()).collect();
+    let surroundings = Surroundings {
+        occupied: &occupied,
+    };
+    let resolved = good(text).resolve_on(earlier, surroundings);
+    let (model, allocations) = resolved.map_err(|errors| errors.to_string())?;
+    let networks = model.networks.iter();
+    let shown = |network: &Network| {
+        let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
+        subnets.join(" ")
+    };
+    Ok((networks.map(shown).collect(), allocations))
+}
+
+const AUTOMATIC: &str = "[[network]]\nname = \"a\"\n[[network]]\nname = \"b\"\nsubnets = []\n";
+
+#[test]
+fn automatic_subnets_are_the_first_blocks_that_nobody_has() {
+    let given = "[[network]]\nname = \"g\"\nsubnets = [\"172.17.3.0/24\"]\n";
+    let text = format!("{AUTOMATIC}{given}");
+    let none = Allocations::default();
+    let (subnets, allocations) = subnets_beside(&text, &none, &[]).unwrap();
+    assert_eq!(
+        subnets,
+        [
+            "172.16.0.0/16 fd00:6e62::/64",
+            "172.18.0.0/16 fd00:6e62:0:1::/64",
+            "172.17.3.0/24",
+        ]
+    );
+    let occupied = ["172.16.0.0/12", "fd00:6e62::/56"];
+    let (kept, _) = subnets_beside(&text, &allocations, &occupied).unwrap();
+    assert_eq!(kept, subnets);
+    let (others, _) = subnets_beside(&text, &none, &["172.16.9.9/32", "fd00:6e62::/56"]).unwrap();
+    assert_eq!(
+        others[..2],
+        [
+            "172.18.0.0/16 fd00:6e62:0:100::/64",
+            "172.19.0.0/16 fd00:6e62:0:101::/64",
+        ]
+    );
+}
+
+#[test]
+fn automatic_subnet_goes_with_its_network_and_not_to_one_that_comes_at_once() {
+    let (_, allocations) = subnets_beside(AUTOMATIC, &Allocations::default(), &[]).unwrap();
+    let renamed = AUTOMATIC.replace("\"a\"", "\"c\"");
+    let (subnets, allocations) = subnets_beside(&renamed, &allocations, &[]).unwrap();
+    assert_eq!(
+        subnets,
+        [
+            "172.18.0.0/16 fd00:6e62:0:2::/64",
+            "172.17.0.0/16 fd00:6e62:0:1::/64",
+        ]
+    );
+    let with_d = format!("{renamed}[[network]]\nname = \"d\"\n");
+    let (subnets, _) = subnets_beside(&with_d, &allocations, &[]).unwrap();
+    assert_eq!(subnets[2], "172.16.0.0/16 fd00:6e62::/64");
+}
+
+#[test]
+fn pools_can_be_others_and_can_be_used_up() {
+    let pools = "[host]\naddress_pools = [{ base = \"10.9.0.0/23\", size = 24 }]\n";
+    let text = format!("{pools}{AUTOMATIC}");
+    let none = Allocations::default();
+    let (subnets, _) = subnets_beside(&text, &none, &[]).unwrap();
+    assert_eq!(subnets, ["10.9.0.0/24", "10.9.1.0/24"]);
+    let error = subnets_beside(&text, &none, &["10.9.1.128/25"]).unwrap_err();
+    assert_eq!(
+        error,
+        "t.toml:6: network \"b\": every IPv4 block of the address pools overlaps a network, or a \
+         route or address of the host"
+    );
+    let empty = format!("[host]\naddress_pools = []\n{AUTOMATIC}");
+    assert_eq!(
+        errors_of(&empty)[0],
+        "t.toml:4: network \"a\": there is no address pool to take a subnet from"
+    );
+}
+
+#[test]
+fn automatic_subnet_that_another_network_wants_is_not_given_away() {
+    let (_, allocations) = subnets_beside(AUTOMATIC, &Allocations::default(), &[]).unwrap();
+    let text = format!("{AUTOMATIC}[[network]]\nname = \"g\"\nsubnets = [\"172.17.3.0/24\"]\n");
+    assert_eq!(
+        subnets_beside(&text, &allocations, &[]).unwrap_err(),
+        "t.toml:8: network \"g\": subnet 172.17.3.0/24 overlaps 172.17.0.0/16, which network \"b\" \
+         was given automatically and keeps"
+    );
+}
+
+#[test]
+fn automatic_addresses_come_from_the_range() {
+    let text = GOOD.replace(
+        "\"fd00:28::/64\"]",
+        "\"fd00:28::/64\"]\nip_range = [\"172.28.0.128/25\", \"fd00:28::ff00/120\"]",
+    );
+    let (model, _) = resolve(&text, &Allocations::default());
+    let db = &model.containers[1].attachments[0];
+    assert!(db.addresses().eq([ip("172.28.0.128"), ip("fd00:28::ff01")]));
+    let network = &model.networks[0];
+    assert_eq!(network.gateways, [ip("172.28.0.1"), ip("fd00:28::1")]);
+    assert_eq!(network.ip_range.len(), 2);
 }
 
 #[test]
