@@ -28,4 +28,14 @@ pub struct GlobalConfig {
     pub max_half_open: u32,
     /// The cookie of the host's namespace: sockets of no other one are looked at. 0: of none.
     pub netns_cookie: u64,
+    /// Of [`config_flags`].
+    pub flags: u32,
+    /// Always zero.
+    pub pad: u32,
+}
+
+/// Flags of a [`GlobalConfig`].
+pub mod config_flags {
+    /// The host has IPsec policies: what leaves it has to take the stack, which knows them.
+    pub const XFRM: u32 = 1;
 }

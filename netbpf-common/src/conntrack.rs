@@ -320,8 +320,8 @@ pub struct Entry<F: Family> {
     pub out_dst_mac: Mac,
     /// The MAC to send from.
     pub out_src_mac: Mac,
-    /// Always zero.
-    pub pad: [u8; 2],
+    /// The MTU of the network of the container to which it leads; 0: any, or the other ways.
+    pub mtu: u16,
     /// The packet's tuple after its translation: the reversed key of the other half.
     pub translated: Tuple<F>,
     /// The bridge from which a packet to the outside is routed; 0 for the other ways.
@@ -346,6 +346,15 @@ impl<F: Family> Entry<F> {
     #[inline(always)]
     pub const fn is_promoted(&self) -> bool {
         self.promoted == promoted::DONE
+    }
+
+    /// Whether packets of this half leave the host with an address of the host's in place of their
+    /// container's.
+    #[inline(always)]
+    pub const fn is_masqueraded(&self) -> bool {
+        self.flags & (entry_flags::REWRITE | entry_flags::REPLY) == entry_flags::REWRITE
+            && self.way == way::OUTSIDE
+            && self.in_ifindex != origin::HOST
     }
 
     /// The key of the other half.
@@ -492,7 +501,7 @@ impl<F: Family> NewFlow<F> {
         entry.in_mac = from.mac;
         entry.out_dst_mac = to.mac;
         entry.out_src_mac = to.gateway_mac;
-        entry.pad = [0; 2];
+        entry.mtu = 0;
         entry.translated = match direction {
             Direction::Original => self.translated,
             Direction::Reply => self.original.reversed(),

@@ -84,6 +84,8 @@ pub struct Network {
     pub gateway_v4: Ipv4,
     /// The gateway address in IPv6; all zero: none.
     pub gateway_v6: Ipv6,
+    /// The MTU of its containers, in bytes; 0: any.
+    pub mtu: u32,
 }
 
 /// One container end. Keys: its address, and [`MacKey`].

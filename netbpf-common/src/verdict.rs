@@ -253,6 +253,7 @@ reasons! {
         NoBackend => "no_backend", "the service has no backend";
         NoFlow => "no_flow", "a TCP segment without SYN belongs to no known connection";
         FlowEnded => "flow_ended", "the published port, service or container of this flow is gone, or policy changed";
+        SourceMoved => "source_moved", "the way out of a masqueraded flow has another source address now";
         ConntrackFull => "conntrack_full", "the connection table is full";
         TupleTaken => "tuple_taken", "another flow has the same addresses and ports";
         PortsExhausted => "ports_exhausted", "no free source port for masquerading";
@@ -273,6 +274,7 @@ reasons! {
     StackReason {
         TooBig => "too_big", "larger than the way's MTU: its sender was told, or the stack is to cut it";
         TtlExceeded => "ttl_exceeded", "TTL or hop limit ran out: its sender was told";
+        Xfrm => "xfrm", "the host has IPsec policies, which only its stack knows";
         NotUnderstood => "not_understood", "not for a container, and left to the host";
     }
 }

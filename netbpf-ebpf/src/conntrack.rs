@@ -20,6 +20,7 @@ use crate::{
     maps::{self, Half, Tables},
     policy,
     subprograms::Subprograms,
+    way as route,
 };
 
 /// What the table says about a packet.
@@ -110,8 +111,9 @@ pub fn change<F: Tables>(next: u32) -> u32 {
             return change::ENDED;
         }
         half.set_generation(config.generation);
+        half.set_mtu(policy::mtu_to(&half));
         // Which interfaces are hooked may have changed as well.
-        if half.way == way::OUTSIDE {
+        if half.way == way::OUTSIDE && !route::is_hooked(half.out_ifindex) {
             half.set_out_ifindex(0);
         }
     }
@@ -382,6 +384,7 @@ pub fn insert_reply<F: Tables + Subprograms>(slot: u32) -> u32 {
         kernel::now(),
         entry,
     );
+    entry.mtu = policy::mtu_to(entry);
     if insert(key, entry) {
         return 1;
     }
@@ -412,6 +415,7 @@ pub fn insert_original<F: Tables + Subprograms>(slot: u32) -> u32 {
         kernel::now(),
         entry,
     );
+    entry.mtu = policy::mtu_to(entry);
     if insert(key, entry) {
         return 1;
     }

@@ -10,6 +10,26 @@ use aya_ebpf::Global;
 #[unsafe(no_mangle)]
 static BPF_F_IPV6_SUPPORTED: Global<u64> = Global::new(0);
 
+/// The flags of every route lookup: `BPF_FIB_LOOKUP_SKIP_NEIGH` where the kernel knows it (6.3).
+#[unsafe(no_mangle)]
+static FIB_FLAGS: Global<u64> = Global::new(0);
+
+/// 1 where a route lookup says the source address (`BPF_FIB_LOOKUP_SRC`, 6.7).
+#[unsafe(no_mangle)]
+static FIB_SOURCE: Global<u64> = Global::new(0);
+
+/// The flags of every route lookup.
+#[inline(always)]
+pub fn fib_flags() -> u32 {
+    FIB_FLAGS.load() as u32
+}
+
+/// Whether a route lookup says the source address.
+#[inline(always)]
+pub fn has_fib_source() -> bool {
+    FIB_SOURCE.load() != 0
+}
+
 /// Whether the kernel knows `BPF_F_IPV6`.
 #[inline(always)]
 pub fn has_ipv6_checksum_flag() -> bool {

@@ -6,11 +6,12 @@
 
 use netbpf_common::{
     checksum,
+    config::config_flags,
     conntrack::{entry_flags, way},
     family::{Family, V4, V6},
     packet::{Fragment, Packet},
-    tuple::{Tuple, proto},
-    verdict::{DropReason, Hook, Verdict},
+    tuple::{Direction, Tuple, proto},
+    verdict::{DropReason, Hook, StackReason, Verdict},
     wire::Be16,
 };
 
@@ -114,7 +115,15 @@ fn send<F: Stages>(
         }
         return finish(hook, skb, Verdict::container(half.out_ifindex));
     }
-    let mut way = match route::between(skb, packet, (src, dst), half.via_ifindex) {
+    if maps::config().flags & config_flags::XFRM != 0 {
+        return finish(hook, skb, Verdict::stack(StackReason::Xfrm));
+    }
+    // Routed as the flow's own packets.
+    let routed_src = match half.direction() {
+        Direction::Original => packet.tuple.src_addr,
+        Direction::Reply => src,
+    };
+    let mut way = match route::between(skb, packet, (routed_src, dst), half.via_ifindex) {
         Ok(way) => way,
         Err(failure) => return finish(hook, skb, route::failure(failure.code)),
     };

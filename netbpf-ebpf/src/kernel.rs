@@ -66,6 +66,13 @@ pub fn redirect_peer(ifindex: u32) -> i32 {
     unsafe { helpers::bpf_redirect_peer(ifindex, 0) as i32 }
 }
 
+/// Sends the packet out of `ifindex` as it is. The action to return.
+#[inline(always)]
+pub fn redirect(ifindex: u32) -> i32 {
+    // SAFETY: only notes the redirect; an interface that is gone drops the packet.
+    unsafe { helpers::bpf_redirect(ifindex, 0) as i32 }
+}
+
 /// Sends the packet out of `ifindex` to a next hop. The action to return.
 #[inline(always)]
 pub fn redirect_neigh(ifindex: u32, next_hop: &mut bpf_redir_neigh) -> i32 {

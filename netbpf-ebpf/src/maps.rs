@@ -285,6 +285,8 @@ static NO_CONFIG: GlobalConfig = GlobalConfig {
     max_flows: 0,
     max_half_open: 0,
     netns_cookie: 0,
+    flags: 0,
+    pad: 0,
 };
 
 /// The interface with this index.
@@ -482,6 +484,13 @@ impl<F: Family> Half<F> {
     pub fn set_generation(self, generation: u32) {
         // SAFETY: see `deref`.
         unsafe { (&raw mut (*self.0).generation).write_volatile(generation) }
+    }
+
+    /// Sets the MTU of the network to which this half leads.
+    #[inline(always)]
+    pub fn set_mtu(self, mtu: u16) {
+        // SAFETY: see `deref`.
+        unsafe { (&raw mut (*self.0).mtu).write_volatile(mtu) }
     }
 
     /// Notes the interface to the outside that was last found to be hooked.

@@ -1,7 +1,7 @@
 //! Fetches what policy needs to know; the decision itself is `netbpf-common`'s.
 
 use netbpf_common::{
-    conntrack::{Entry, entry_flags, way},
+    conntrack::{Entry, entry_flags, origin, way},
     endpoint::{HostAddress, Interface, Network, host_address_flags},
     family::Family,
     nat::MappingKey,
@@ -101,7 +101,7 @@ pub fn still_allows<F: Tables>(half: Half<F>, key: &Tuple<F>) -> bool {
     ) else {
         return false;
     };
-    if leaves_as_it_is(&half) && is_masqueraded(from) {
+    if leaves_as_it_is(&half) && is_masqueraded(from) || has_lost_its_address(&half, key) {
         return false;
     }
     let access = if half.mapping == 0 {
@@ -118,6 +118,30 @@ fn leaves_as_it_is<F: Family>(half: &Entry<F>) -> bool {
     half.via_ifindex != 0
         && half.direction() == Direction::Original
         && half.flags & entry_flags::REWRITE == 0
+}
+
+/// Whether a masqueraded flow has a source address that the host no longer has.
+#[inline(always)]
+fn has_lost_its_address<F: Tables>(half: &Entry<F>, key: &Tuple<F>) -> bool {
+    let shown = match half.direction() {
+        Direction::Original if half.is_masqueraded() => half.translated.src_addr,
+        Direction::Reply if half.in_ifindex == origin::OUTSIDE && half.way == way::CONTAINER => {
+            key.dst_addr
+        }
+        _ => return false,
+    };
+    half.flags & entry_flags::REWRITE != 0 && F::host_address(&shown).is_none()
+}
+
+/// The MTU of the network of the container to which a half leads; 0: any.
+#[inline(always)]
+pub fn mtu_to<F: Family>(half: &Entry<F>) -> u16 {
+    if half.way != way::CONTAINER {
+        return 0;
+    }
+    maps::interface(half.out_ifindex)
+        .and_then(|interface| maps::network(interface.network))
+        .map_or(0, |network| network.mtu as u16)
 }
 
 #[inline(always)]

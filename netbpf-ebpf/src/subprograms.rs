@@ -75,7 +75,7 @@ subprograms! {
     /// See [`conntrack::take_over`].
     take_over = take_over_v4, take_over_v6 (;) -> u32 = conntrack::take_over;
     /// See [`tell::tell`]; the action.
-    tell = tell_v4, tell_v6 (skb: Skb; mtu: u32) -> i32 = tell::tell;
+    tell = tell_v4, tell_v6 (skb: Skb; what: u32) -> i32 = tell::tell;
     /// An IP packet from a container; the action, or [`hooks::UNKNOWN`].
     from_container = from_container_v4, from_container_v6 (skb: Skb;) -> i32
         = hooks::from_container::ip;

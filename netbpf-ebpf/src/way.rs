@@ -3,20 +3,21 @@
 //! Looked up per packet, so that nothing goes stale; nothing is rewritten here.
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_SRC_ADDR,
-    BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNSUPP_LWT,
-    BPF_FIB_LOOKUP_SKIP_NEIGH, BPF_FIB_LOOKUP_SRC, bpf_redir_neigh,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_NEIGH,
+    BPF_FIB_LKUP_RET_NO_SRC_ADDR, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
+    BPF_FIB_LKUP_RET_UNSUPP_LWT, BPF_FIB_LOOKUP_SRC, bpf_redir_neigh,
 };
 use netbpf_common::{
     conntrack::Entry,
-    endpoint::role,
+    endpoint::{Interface, role},
     family::Family,
     packet::Packet,
-    tuple::Tuple,
+    tuple::{Direction, Tuple},
     verdict::{DropReason, StackReason, Verdict},
 };
 
 use crate::{
+    globals,
     kernel::{self, FibParams, KernelFamily},
     maps,
     skb::{L3, Skb},
@@ -49,6 +50,10 @@ impl Failure {
 
 /// The way of a packet of `half` to the outside.
 ///
+/// What a container begins is routed by the container's own address, as the stack would do before
+/// it masquerades: so policy rules about the network's subnet hold. An answer is routed by the
+/// address that was asked.
+///
 /// # Errors
 ///
 /// What the kernel answered where the short way can't be taken, for [`failure`].
@@ -58,7 +63,11 @@ pub fn out<F: KernelFamily>(
     packet: &Packet<F>,
     half: &Entry<F>,
 ) -> Result<WayOut, Failure> {
-    look_up(skb, params(skb, packet, &half.translated, half.via_ifindex))
+    let tuple = match half.direction() {
+        Direction::Original => &packet.tuple,
+        Direction::Reply => &half.translated,
+    };
+    look_up(skb, params(skb, packet, tuple, half.via_ifindex))
 }
 
 /// The way of an ICMP error between two addresses, the second one outside.
@@ -84,8 +93,9 @@ pub fn between<F: KernelFamily>(
 
 #[inline(always)]
 fn look_up(skb: Skb, mut params: FibParams) -> Result<WayOut, Failure> {
-    let code = kernel::fib_lookup(skb, &mut params, BPF_FIB_LOOKUP_SKIP_NEIGH) as u32;
-    if code != BPF_FIB_LKUP_RET_SUCCESS {
+    let code = kernel::fib_lookup(skb, &mut params, globals::fib_flags()) as u32;
+    // Who the neighbour is, the redirect asks for itself.
+    if code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH {
         return Err(Failure {
             code,
             mtu: kernel::fib_mtu(&params),
@@ -108,21 +118,26 @@ pub fn source<F: KernelFamily>(
     packet: &Packet<F>,
     via_ifindex: u32,
 ) -> Result<F::Addr, Verdict> {
-    let mut tuple = packet.tuple;
-    tuple.src_addr = F::Addr::default();
-    let mut params = params(skb, packet, &tuple, via_ifindex);
+    let mut params = params(skb, packet, &packet.tuple, via_ifindex);
     kernel::set_fib_len(&mut params, 0);
-    let flags = BPF_FIB_LOOKUP_SKIP_NEIGH | BPF_FIB_LOOKUP_SRC;
+    let mut flags = globals::fib_flags();
+    if globals::has_fib_source() {
+        flags |= BPF_FIB_LOOKUP_SRC;
+    }
     match kernel::fib_lookup(skb, &mut params, flags) as u32 {
         // A length of zero makes the kernel compare the frame with the device's MTU; the source
         // address holds all the same.
-        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => {}
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {}
         other => return Err(failure(other)),
     }
-    if !is_hooked(params.ifindex) {
+    let Some(uplink) = uplink(params.ifindex) else {
         return Err(Verdict::drop(DropReason::WayOutNotHooked));
-    }
-    let source = F::fib_source(&params);
+    };
+    let source = if globals::has_fib_source() {
+        F::fib_source(&params)
+    } else {
+        F::interface_address(uplink)
+    };
     // Where no interface has an address for the way, the kernel offers a link-local one (IPv6).
     if F::is_unspecified(&source) || (F::ADDR_BITS == 128 && F::is_link_local(&source)) {
         return Err(Verdict::drop(DropReason::NoSourceAddress));
@@ -133,7 +148,13 @@ pub fn source<F: KernelFamily>(
 /// Whether this instance hooks an interface to the outside.
 #[inline(always)]
 pub fn is_hooked(ifindex: u32) -> bool {
-    maps::interface(ifindex).is_some_and(|interface| interface.role == role::UPLINK)
+    uplink(ifindex).is_some()
+}
+
+/// What the loader says about an interface to the outside that this instance hooks.
+#[inline(always)]
+fn uplink(ifindex: u32) -> Option<&'static Interface> {
+    maps::interface(ifindex).filter(|interface| interface.role == role::UPLINK)
 }
 
 #[inline(always)]
@@ -154,7 +175,7 @@ fn params<F: KernelFamily>(
 
 /// The length of the network packet; of one that will be cut, that of its segments.
 #[inline(always)]
-fn wire_len<F: Family>(skb: Skb, packet: &Packet<F>) -> u16 {
+pub fn wire_len<F: Family>(skb: Skb, packet: &Packet<F>) -> u16 {
     match skb.gso_size() {
         0 => (skb.len() as usize - L3) as u16,
         size => packet.header_len.wrapping_add(size as u16),

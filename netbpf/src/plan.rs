@@ -13,7 +13,7 @@ use std::{
 
 use ipnet::IpNet;
 use netbpf_common::{
-    config::{ABI_VERSION, GlobalConfig},
+    config::{ABI_VERSION, GlobalConfig, config_flags},
     conntrack::{Tick, Timeouts},
     endpoint::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
@@ -35,7 +35,7 @@ use crate::{
     error::Error,
     host::{
         Mac,
-        address::{Address, Preference},
+        address::{Address, Preference, Scope},
         link::{Framing, Link},
         sysctl::{Knob, Sysctl},
     },
@@ -58,6 +58,10 @@ pub struct Facts {
     pub netns_cookie: u64,
     /// The links that have an IPv6 default route from a router advertisement.
     pub advertised_routers: Vec<String>,
+    /// Whether there are IPsec policies.
+    pub has_ipsec: bool,
+    /// Whether the kernel does not say with which address it would leave by a route.
+    pub lacks_fib_source: bool,
 }
 
 impl Facts {
@@ -441,6 +445,8 @@ pub fn config(model: &Model, facts: &Facts, generation: u32) -> GlobalConfig {
         max_flows: sizes.max_flows,
         max_half_open: sizes.max_half_open,
         netns_cookie: facts.netns_cookie,
+        flags: flag(facts.has_ipsec, config_flags::XFRM),
+        pad: 0,
     }
 }
 
@@ -467,7 +473,7 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
         put_end(&mut contents, attachment, network.id, veth.index);
     }
     for name in &links.uplinks {
-        put_uplink(&mut contents, existing(facts, name)?);
+        put_uplink(&mut contents, existing(facts, name)?, facts);
     }
     put_host_addresses(&mut contents, model, facts);
     for container in &model.containers {
@@ -507,6 +513,7 @@ fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridg
             pad: [0; 2],
             gateway_v4,
             gateway_v6,
+            mtu: bridge.mtu,
         },
     );
     contents.interfaces.insert(
@@ -576,15 +583,32 @@ fn put_end(contents: &mut Contents, attachment: &model::Attachment, network: u32
     contents.endpoints_by_mac.insert(key, endpoint);
 }
 
-/// An uplink masquerades with its first global address where the kernel can't be asked.
-/// Its addresses are the kernel's to choose from, for each packet: no program reads them here, and
-/// one that comes or goes is no change.
-fn put_uplink(contents: &mut Contents, link: &Link) {
+/// The addresses of an uplink are the kernel's to choose from, for each packet, and one that comes
+/// or goes is no change. Where the kernel does not say which it would choose, masquerade takes the
+/// first global one.
+fn put_uplink(contents: &mut Contents, link: &Link, facts: &Facts) {
+    let mut own = Vec::new();
+    if facts.lacks_fib_source {
+        let global = facts.addresses.iter().filter(|address| {
+            address.index == link.index && address.scope == Scope::Global && !address.deprecated
+        });
+        own.extend(global.map(Address::addr));
+    }
+    let address_v4 = own.iter().find_map(|addr| match addr {
+        IpAddr::V4(addr) => Some(Ipv4::from(*addr)),
+        IpAddr::V6(_) => None,
+    });
+    let address_v6 = own.iter().find_map(|addr| match addr {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(addr) => Some(Ipv6::from(*addr)),
+    });
     contents.interfaces.insert(
         link.index,
         Interface {
             role: role::UPLINK,
             mac: wire::Mac::from_wire(link.mac.unwrap_or_default()),
+            address_v4: address_v4.unwrap_or(Ipv4::UNSPECIFIED),
+            address_v6: address_v6.unwrap_or(Ipv6::UNSPECIFIED),
             ..Interface::default()
         },
     );

@@ -258,7 +258,7 @@ enum Event {
     End,
     /// A client has sent its request.
     Asked(Asked),
-    /// Links or addresses of the host changed.
+    /// Links, addresses, forwarding or IPsec policies of the host changed.
     HostChanged,
 }
 
@@ -462,11 +462,13 @@ impl Run<'_> {
 
     fn wait(&self) -> Result<Event> {
         loop {
+            let [changes, policies] = self.watch.fds();
             let mut fds = [
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+                PollFd::new(changes, PollFlags::POLLIN),
                 PollFd::new(self.clients.wake.as_fd(), PollFlags::POLLIN),
+                PollFd::new(policies, PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
@@ -489,7 +491,7 @@ impl Run<'_> {
                 };
                 return Ok(Event::Asked(asked));
             }
-            if fds[2].any() == Some(true) {
+            if fds[2].any() == Some(true) || fds[4].any() == Some(true) {
                 self.until_quiet()?;
                 return Ok(Event::HostChanged);
             }
@@ -516,7 +518,10 @@ impl Run<'_> {
         let end = Instant::now() + NEVER_QUIET;
         loop {
             self.watch.drain()?;
-            let mut fds = [PollFd::new(self.watch.as_fd(), PollFlags::POLLIN)];
+            let mut fds = self
+                .watch
+                .fds()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             match poll(&mut fds, PollTimeout::from(QUIET_MS)) {
                 Ok(0) => return Ok(()),
                 Ok(_) if Instant::now() >= end => return Ok(()),

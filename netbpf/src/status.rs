@@ -22,9 +22,9 @@ use crate::{
     host::{
         Host,
         bpffs::PinDirs,
-        cgroup,
-        kernel::{self, Release},
+        cgroup, kernel,
         link::{Framing, Link},
+        xfrm,
     },
     plan, reconcile,
     state::{self, Instance, Inventory},
@@ -64,6 +64,8 @@ pub struct Features {
     pub bpf_f_ipv6: bool,
     /// br_netfilter gives bridged packets to netfilter.
     pub br_netfilter: bool,
+    /// The host has IPsec policies, so that what leaves it takes the host's stack.
+    pub xfrm: bool,
 }
 
 /// The kernel.
@@ -224,13 +226,12 @@ fn check_namespace(
 
 fn kernel() -> Result<Kernel> {
     let release = kernel::release()?;
-    let at_least = |major, minor| {
-        Release::parse(&release).is_some_and(|release| release >= Release { major, minor })
-    };
+    let used = kernel::Features::detect().unwrap_or_default();
     let features = Features {
-        tcx: at_least(6, 6),
-        fib_lookup_src: at_least(6, 7),
-        bpf_f_ipv6: kernel::has_bpf_f_ipv6().unwrap_or(false),
+        tcx: used.tcx,
+        fib_lookup_src: used.fib_lookup_src,
+        bpf_f_ipv6: used.bpf_f_ipv6,
+        xfrm: xfrm::has_policies()?,
         br_netfilter: kernel::bridge_calls_iptables()? || kernel::bridge_calls_ip6tables()?,
     };
     Ok(Kernel { release, features })

@@ -350,6 +350,8 @@ impl Bed {
             max_flows: sizes.max_flows,
             max_half_open: sizes.max_half_open,
             netns_cookie: 0,
+            flags: 0,
+            pad: 0,
         });
         bed
     }
@@ -425,6 +427,14 @@ impl Bed {
         let generation = self.config.generation + 1;
         self.set_config(GlobalConfig {
             generation,
+            ..self.config
+        });
+    }
+
+    /// Sets the flags of the config.
+    pub fn set_flags(&mut self, flags: u32) {
+        self.set_config(GlobalConfig {
+            flags,
             ..self.config
         });
     }
@@ -707,6 +717,17 @@ impl Outcome {
     #[track_caller]
     pub fn counts(&self, reason: StackReason) {
         let counted = vec![self.one(&stack_name(self.hook, reason))];
+        assert_eq!(self.counted, counted, "{}", self.words());
+    }
+
+    /// As [`Self::counts`], for a drop of which the sender is told.
+    ///
+    /// # Panics
+    ///
+    /// When anything else was counted.
+    #[track_caller]
+    pub fn counts_drop(&self, reason: DropReason) {
+        let counted = vec![self.one(&drop_name(self.hook, reason))];
         assert_eq!(self.counted, counted, "{}", self.words());
     }
 

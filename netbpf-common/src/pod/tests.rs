@@ -62,9 +62,9 @@ fn wire_values_have_the_size_of_their_bytes() {
 
 #[test]
 fn config_keeps_its_layout() {
-    layout!(GlobalConfig: 48 {
+    layout!(GlobalConfig: 56 {
         abi_version @ 0, generation @ 4, timeouts @ 8, max_flows @ 32, max_half_open @ 36,
-        netns_cookie @ 40,
+        netns_cookie @ 40, flags @ 48, pad @ 52,
     });
     layout!(Timeouts: 24 {
         established @ 0, half_open @ 4, closing @ 8, udp @ 12, udp_stream @ 16, icmp @ 20,
@@ -83,13 +83,13 @@ fn conntrack_keeps_its_layout() {
         packets @ 0, bytes @ 8, last_seen @ 16, created @ 20, generation @ 24, state @ 28,
         flags @ 29, way @ 30, promoted @ 31, slot @ 32, in_ifindex @ 36, out_ifindex @ 40,
         in_endpoint @ 44, out_endpoint @ 48, mapping @ 52, in_mac @ 56, out_dst_mac @ 62,
-        out_src_mac @ 68, pad @ 74, translated @ 76, via_ifindex @ 92,
+        out_src_mac @ 68, mtu @ 74, translated @ 76, via_ifindex @ 92,
     });
     layout!(Entry<V6>: 120 {
         packets @ 0, bytes @ 8, last_seen @ 16, created @ 20, generation @ 24, state @ 28,
         flags @ 29, way @ 30, promoted @ 31, slot @ 32, in_ifindex @ 36, out_ifindex @ 40,
         in_endpoint @ 44, out_endpoint @ 48, mapping @ 52, in_mac @ 56, out_dst_mac @ 62,
-        out_src_mac @ 68, pad @ 74, translated @ 76, via_ifindex @ 116,
+        out_src_mac @ 68, mtu @ 74, translated @ 76, via_ifindex @ 116,
     });
     layout!(Rooms: 40 {
         half_open_next @ 0, flows_high_water @ 8, flows @ 16, sweep_flows @ 24,
@@ -103,8 +103,9 @@ fn endpoints_keep_their_layout() {
         role @ 0, flags @ 1, mac @ 2, network @ 8, endpoint @ 12, container @ 16,
         address_v4 @ 20, address_v6 @ 24,
     });
-    layout!(Network: 36 {
+    layout!(Network: 40 {
         flags @ 0, bridge_ifindex @ 4, bridge_mac @ 8, pad @ 14, gateway_v4 @ 16, gateway_v6 @ 20,
+        mtu @ 36,
     });
     layout!(Endpoint: 20 { id @ 0, network @ 4, ifindex @ 8, mac @ 12, pad @ 18 });
     layout!(MacKey: 12 { network @ 0, mac @ 4, pad @ 10 });

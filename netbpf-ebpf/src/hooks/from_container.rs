@@ -20,12 +20,12 @@ use netbpf_common::{
 use crate::{
     conntrack::{self, Known},
     forward,
-    hooks::{Stages, UNKNOWN, finish, refuse, walk},
+    hooks::{Stages, TELL, UNKNOWN, finish, refuse, walk},
     icmp, maps,
     nat::{self, commit},
     neighbour, parse, policy, service,
     skb::{Ethernet, Skb},
-    socket, way as route,
+    socket, tell, way as route,
 };
 
 const ARP: u16 = 0x0806;
@@ -94,7 +94,8 @@ pub fn ip<F: Stages>(skb: Skb) -> i32 {
     }
 }
 
-/// A packet of no known flow: the action, or a commit's number above [`UNKNOWN`].
+/// A packet of no known flow: the action, a commit's number above [`UNKNOWN`], or [`TELL`] and
+/// what.
 #[inline(always)]
 pub fn unknown<F: Stages>(skb: Skb) -> i32 {
     let Some(packet) = F::packet() else {
@@ -104,6 +105,9 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
         Ok(sender) => admitted(skb, packet, &sender),
         Err(reason) => reason.into(),
     };
+    if verdict == Verdict::drop(DropReason::VipPortClosed) {
+        return TELL + tell::PORT_CLOSED as i32;
+    }
     finish(Hook::FromContainer, skb, verdict)
 }
 

@@ -44,6 +44,10 @@ pub const UNKNOWN: i32 = 1 << 16;
 /// What the stage for unknown packets returns for an ICMP error.
 pub const RELATED: i32 = 1 << 17;
 
+/// What a stage returns for a packet whose sender is to be told why it goes no further; what
+/// [`crate::tell::tell`] takes is added to it.
+pub const TELL: i32 = 1 << 18;
+
 /// The life of one IP packet in a hook: a known flow, or an unknown packet that becomes one.
 ///
 /// The stages are called one after the other and not by each other, for the stacks of a chain of
@@ -58,11 +62,11 @@ fn walk<F: Stages>(
 ) -> i32 {
     let action = known(skb);
     if action != UNKNOWN {
-        return action;
+        return told::<F>(skb, action);
     }
     let action = unknown(skb);
-    if action < UNKNOWN {
-        return action;
+    if action < UNKNOWN || action >= TELL {
+        return told::<F>(skb, action);
     }
     if action == RELATED {
         return related(skb);
@@ -72,8 +76,17 @@ fn walk<F: Stages>(
     }
     match known(skb) {
         UNKNOWN => refuse(hook, skb, DropReason::TupleTaken),
-        action => action,
+        action => told::<F>(skb, action),
     }
+}
+
+/// Tells the sender, where a stage wants that; else the action as it is.
+#[inline(always)]
+fn told<F: Stages>(skb: Skb, action: i32) -> i32 {
+    if action < TELL {
+        return action;
+    }
+    F::tell(skb, (action - TELL) as u32)
 }
 
 /// The next program, then the stack: `TCX_NEXT`, and the same number for `clsact`.

@@ -68,6 +68,11 @@ fn summary(status: &Status) -> String {
             "note            br_netfilter is on: netfilter sees bridged multicast and broadcast\n",
         );
     }
+    if features.xfrm {
+        text.push_str(
+            "note            IPsec policies: what leaves the host takes its stack, which has to forward\n",
+        );
+    }
     text
 }
 
@@ -136,6 +141,7 @@ mod tests {
             fib_lookup_src: true,
             bpf_f_ipv6: false,
             br_netfilter: false,
+            xfrm: false,
         };
         Status {
             instance: "lab".to_owned(),

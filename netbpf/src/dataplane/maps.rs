@@ -542,11 +542,13 @@ impl Contents {
     /// said of them: then they must ask again. What only comes can't have been asked about, unless
     /// it closes: a prefix of sources that may not come.
     pub fn policy_changes(&self, new: &Self) -> bool {
-        const IRRELEVANT: [&str; 3] = ["RESERVED_PORTS", "HOST_ADDRESSES_V4", "HOST_ADDRESSES_V6"];
+        const IRRELEVANT: [&str; 1] = ["RESERVED_PORTS"];
+        // A masqueraded flow ends with its address; what else an address is, flows don't ask.
+        const HOSTS: [&str; 2] = ["HOST_ADDRESSES_V4", "HOST_ADDRESSES_V6"];
         const CLOSING: [&str; 2] = ["SOURCES_V4", "SOURCES_V6"];
         self.changes(new).into_iter().any(|(name, change)| {
             !IRRELEVANT.contains(&name)
-                && (change.changed > 0
+                && ((change.changed > 0 && !HOSTS.contains(&name))
                     || change.removed > 0
                     || (change.added > 0 && CLOSING.contains(&name)))
         })

@@ -27,7 +27,7 @@ use netbpf_common::{
 };
 
 use self::maps::Sizes;
-use crate::host::{bpffs::PinDirs, kernel, link::Framing};
+use crate::host::{bpffs::PinDirs, kernel::Features, link::Framing};
 
 /// The object with all programs, as it was built with this binary; empty where the build was told
 /// to leave it out.
@@ -44,6 +44,9 @@ pub enum Objects {
     /// Also the one for interfaces without.
     All,
 }
+
+/// `BPF_FIB_LOOKUP_SKIP_NEIGH` (`linux/bpf.h`).
+const FIB_LOOKUP_SKIP_NEIGH: u64 = 1 << 2;
 
 /// The program that arms the sweep. It is never attached.
 const START_SWEEP: &str = "start_sweep";
@@ -398,10 +401,19 @@ fn load_object(pins: &PinDirs, sizes: Sizes, object: &[u8]) -> Result<Ebpf, Erro
         ));
     }
     let dir = &pins.maps;
-    let ipv6_flag =
-        u64::from(kernel::has_bpf_f_ipv6().map_err(|error| Error::Object(error.to_string()))?);
+    let features = Features::detect().map_err(|error| Error::Object(error.to_string()))?;
+    let ipv6_flag = u64::from(features.bpf_f_ipv6);
+    let fib_flags = if features.fib_skip_neigh {
+        FIB_LOOKUP_SKIP_NEIGH
+    } else {
+        0
+    };
+    let fib_source = u64::from(features.fib_lookup_src);
     let mut loader = EbpfLoader::new();
-    loader.override_global("BPF_F_IPV6_SUPPORTED", &ipv6_flag, false);
+    loader
+        .override_global("BPF_F_IPV6_SUPPORTED", &ipv6_flag, false)
+        .override_global("FIB_FLAGS", &fib_flags, false)
+        .override_global("FIB_SOURCE", &fib_source, false);
     for spec in maps::all() {
         loader.map_pin_path(spec.name, dir.join(spec.pin_name()));
         loader.map_max_entries(spec.name, spec.max_entries(sizes));

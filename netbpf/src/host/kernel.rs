@@ -1,13 +1,18 @@
 //! What the kernel and our privileges allow. It never changes anything.
 
-use std::{fmt, fs, io, path::Path};
+use std::{env, fmt, fs, io, path::Path};
 
 use nix::{sys::utsname::uname, unistd::geteuid};
 
 use super::error::{Doing, Error, Result};
 
-/// The oldest kernel that the programs run on: TCX came with 6.6, `BPF_FIB_LOOKUP_SRC` with 6.7.
-pub const OLDEST: Release = Release { major: 6, minor: 7 };
+/// The oldest kernel that the programs run on: TCX came with 6.6. What came later netbpf can do
+/// without, see [`Features`].
+pub const OLDEST: Release = Release { major: 6, minor: 6 };
+
+/// Names, separated by commas, what of [`Features`] is not to be used: for tests of what older
+/// kernels do instead.
+const WITHOUT: &str = "NETBPF_WITHOUT";
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -48,8 +53,53 @@ impl fmt::Display for Release {
 pub struct Kernel {
     /// As `uname -r` prints it.
     pub release: String,
-    /// Whether address rewrites may pass `BPF_F_IPV6` to the checksum helpers.
-    pub has_bpf_f_ipv6: bool,
+    /// What it has beyond the oldest one that will do.
+    pub features: Features,
+}
+
+/// What a kernel may have beyond the oldest one that will do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Features {
+    /// Programs hang on TCX links (6.6).
+    pub tcx: bool,
+    /// Route lookups leave the neighbour alone: `BPF_FIB_LOOKUP_SKIP_NEIGH` (6.3).
+    pub fib_skip_neigh: bool,
+    /// Route lookups say the source address: `BPF_FIB_LOOKUP_SRC` (6.7). Else masquerade takes the
+    /// first address of the way out.
+    pub fib_lookup_src: bool,
+    /// Address rewrites may pass `BPF_F_IPV6` to the checksum helpers: 6.16 and its backports.
+    pub bpf_f_ipv6: bool,
+}
+
+impl Features {
+    /// The words by which [`WITHOUT`] names them, and what the kernel's type information has where
+    /// it has them.
+    const NAMES: [(&str, &str); 4] = [
+        ("tcx", "BPF_TCX_INGRESS"),
+        ("fib_skip_neigh", "BPF_FIB_LOOKUP_SKIP_NEIGH"),
+        ("fib_lookup_src", "BPF_FIB_LOOKUP_SRC"),
+        ("bpf_f_ipv6", "BPF_F_IPV6"),
+    ];
+
+    /// What this kernel has, and the environment does not rule out.
+    pub fn detect() -> Result<Self> {
+        let btf = fs::read(BTF).doing(|| format!("read {BTF}"))?;
+        let without = env::var(WITHOUT).unwrap_or_default();
+        Ok(Self::of(&btf, &without))
+    }
+
+    fn of(btf: &[u8], without: &str) -> Self {
+        let has = btf_names(btf, Self::NAMES.map(|(_, name)| name));
+        let is_ruled_out = |word| without.split(',').any(|ruled_out| ruled_out == word);
+        let mut used = has.into_iter().zip(Self::NAMES);
+        let mut next = || matches!(used.next(), Some((true, (word, _))) if !is_ruled_out(word));
+        Self {
+            tcx: next(),
+            fib_skip_neigh: next(),
+            fib_lookup_src: next(),
+            bpf_f_ipv6: next(),
+        }
+    }
 }
 
 /// Finds out whether netbpf can run here. The error names all that is missing.
@@ -68,7 +118,7 @@ pub fn require() -> Result<Kernel> {
     if missing.is_empty() {
         return Ok(Kernel {
             release,
-            has_bpf_f_ipv6: has_bpf_f_ipv6()?,
+            features: Features::detect()?,
         });
     }
     Err(Error::Unsupported(format!(
@@ -89,12 +139,6 @@ pub fn require_privileges() -> Result<()> {
 pub fn release() -> Result<String> {
     let name = uname().doing(|| "ask for the kernel's release".to_owned())?;
     Ok(name.release().to_string_lossy().into_owned())
-}
-
-/// Whether the checksum helpers take `BPF_F_IPV6`: 6.16 and its backports do.
-pub fn has_bpf_f_ipv6() -> Result<bool> {
-    let btf = fs::read(BTF).doing(|| format!("read {BTF}"))?;
-    Ok(btf_names(&btf, "BPF_F_IPV6"))
 }
 
 /// Whether br_netfilter gives bridged IPv4 packets to netfilter, in the calling thread's namespace.
@@ -142,11 +186,20 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// Whether `name` stands in the string section of a BTF blob: strings there end with a zero byte,
+/// Which of `names` stand in the string section of a BTF blob: strings there end with a zero byte,
 /// and an enumerator's name stands alone.
-fn btf_names(btf: &[u8], name: &str) -> bool {
-    let wanted: Vec<u8> = [b"\0", name.as_bytes(), b"\0"].concat();
-    btf.windows(wanted.len()).any(|window| window == wanted)
+fn btf_names<const N: usize>(btf: &[u8], names: [&str; N]) -> [bool; N] {
+    let mut found = [false; N];
+    for string in btf.split(|byte| *byte == 0) {
+        // Cheap, for there are millions of them.
+        if !string.starts_with(b"BPF_") {
+            continue;
+        }
+        for (name, found) in names.iter().zip(&mut found) {
+            *found |= string == name.as_bytes();
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -173,9 +226,9 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_is_between_6_6_and_6_7() {
-        assert!(Release::parse("6.6.999").is_some_and(|release| release < OLDEST));
-        assert!(Release::parse("6.7.0").is_some_and(|release| release >= OLDEST));
+    fn the_gate_is_between_6_5_and_6_6() {
+        assert!(Release::parse("6.5.999").is_some_and(|release| release < OLDEST));
+        assert!(Release::parse("6.6.0").is_some_and(|release| release >= OLDEST));
         assert!(Release::parse("10.0").is_some_and(|release| release >= OLDEST));
     }
 
@@ -190,7 +243,22 @@ mod tests {
     #[test]
     fn a_name_in_btf_is_found_whole_or_not_at_all() {
         let strings = b"\0int\0BPF_F_IPV6_SOMETHING\0XBPF_F_IPV6\0";
-        assert!(!btf_names(strings, "BPF_F_IPV6"));
-        assert!(btf_names(b"\0int\0BPF_F_IPV6\0", "BPF_F_IPV6"));
+        assert_eq!(btf_names(strings, ["BPF_F_IPV6"]), [false]);
+        assert_eq!(btf_names(b"\0int\0BPF_F_IPV6\0", ["BPF_F_IPV6"]), [true]);
+    }
+
+    #[test]
+    fn a_feature_is_used_where_the_kernel_has_it_and_nothing_rules_it_out() {
+        let btf = b"\0BPF_TCX_INGRESS\0BPF_FIB_LOOKUP_SRC\0";
+        let all = Features {
+            tcx: true,
+            fib_lookup_src: true,
+            ..Features::default()
+        };
+        assert_eq!(Features::of(btf, ""), all);
+        assert_eq!(
+            Features::of(btf, "fib_skip_neigh,tcx"),
+            Features { tcx: false, ..all }
+        );
     }
 }

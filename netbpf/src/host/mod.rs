@@ -15,6 +15,7 @@ mod rtnl;
 pub mod sysctl;
 pub mod undo;
 pub mod watch;
+pub mod xfrm;
 
 use std::path::Path;
 

@@ -700,7 +700,20 @@ fn detached(todo: &mut Todo, pin: PinnedHook, survey: &Survey) {
 fn config(todo: &mut Todo, model: &Model, survey: &Survey, load: Load, writes: bool) {
     let now = survey.config.unwrap_or_default();
     let wanted = plan::config(model, &survey.facts, now.generation);
-    if now != wanted && !matches!(load, Load::Fresh | Load::Mend) {
+    let is_told = !matches!(load, Load::Fresh | Load::Mend);
+    if now.flags != wanted.flags && is_told {
+        let way = if survey.facts.has_ipsec {
+            "by the host's stack, for there are IPsec policies"
+        } else {
+            "no longer by the host's stack: the IPsec policies are gone"
+        };
+        todo.change("egress", "host", way);
+    }
+    let limits = GlobalConfig {
+        flags: now.flags,
+        ..wanted
+    };
+    if now != limits && is_told {
         todo.change("conntrack", "limits", "timeouts or sizes");
     }
     if now != wanted || writes {

@@ -26,9 +26,11 @@ use crate::{
         address::Address,
         bpffs::PinDirs,
         cgroup,
+        kernel::Features,
         link::{BridgeFound, Link, Mark},
         netns,
         route::Route,
+        xfrm,
     },
     model::Model,
     naming,
@@ -238,7 +240,10 @@ pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts>
             .is_some_and(|name| given.contains(&(name, address.addr())))
     };
     let routers = host.rtnl().links_with_advertised_default()?;
+    let features = Features::detect()?;
     Ok(Facts {
+        has_ipsec: xfrm::has_policies()?,
+        lacks_fib_source: !features.fib_lookup_src,
         links: observed.links.clone(),
         addresses: observed
             .addresses

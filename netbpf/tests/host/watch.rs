@@ -1,7 +1,5 @@
 //! Changes of the host that wake a `run`.
 
-use std::os::fd::AsFd as _;
-
 use netbpf::host::watch::Watch;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -9,7 +7,7 @@ use crate::bed::Bed;
 
 /// Whether there is a message, now or within the time-out.
 fn wakes(watch: &Watch, timeout: PollTimeout) -> bool {
-    let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+    let mut fds = watch.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     poll(&mut fds, timeout).unwrap() > 0
 }
 

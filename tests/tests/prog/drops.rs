@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 
 use netbpf::dataplane::maps::Sizes;
 use netbpf_common::{
+    config::config_flags,
+    endpoint::{Interface, role},
     nat::RESERVED_WORDS,
     verdict::{DropReason, Hook, StackReason},
 };
 use netbpf_tests::{
     packet::{Arp, EchoKind, Flags, Frame, Piece, fragment},
     prog_run::{
-        Action, Bed, Context, EMPTY_PORT, GONE_PORT, Net, Outcome, Place, Resident, WEB_PORT,
-        on_bed_of,
+        Action, Bed, Context, DNS_PORT, EMPTY_PORT, GONE_PORT, Net, Outcome, Place, Resident,
+        WEB_PORT, on_bed_of,
         residents::{DB, GOLD, MONK, NUN, WEB},
         vip,
     },
@@ -62,6 +64,7 @@ const fn needs_its_own_bed(reason: DropReason) -> bool {
             | DropReason::ForwardingOff
             | DropReason::WayOutNotHooked
             | DropReason::TooBig
+            | DropReason::SourceMoved
             | DropReason::NotTranslatable
     )
 }
@@ -72,6 +75,7 @@ fn every_way_through_the_stack_is_produced_and_counted_alone() {
         on_bed_of(SMALL, |bed| {
             for reason in StackReason::ALL {
                 leave(bed, family, *reason).counts(*reason);
+                bed.set_flags(0);
             }
         });
     }
@@ -147,7 +151,8 @@ fn produce(bed: &mut Bed, family: Family, reason: DropReason) -> Outcome {
         DropReason::VipPortClosed => routes(
             bed,
             WEB,
-            Frame::udp(WEB.at(family, 1), SocketAddr::new(vip(family), 1)),
+            // Neither an echo nor anything that has ports: nobody can be told.
+            Frame::icmp(WEB.addr(family), vip(family), 200, [0; 4], &[]),
         ),
         DropReason::NoBackend => {
             let service = SocketAddr::new(vip(family), EMPTY_PORT);
@@ -204,7 +209,8 @@ fn produce(bed: &mut Bed, family: Family, reason: DropReason) -> Outcome {
                 .ip(&format!("route replace {} dev stray", family.far()));
             routes(bed, WEB, ask)
         }
-        DropReason::TtlExceeded => comes(bed, syn.with_ttl(1)),
+        DropReason::TtlExceeded => last_of_a_fragment(bed, family),
+        DropReason::SourceMoved => moved(bed, family),
         DropReason::TooBig => untold(bed, family),
         DropReason::NotTranslatable => untranslatable(bed, family),
         DropReason::UnannouncedPort => bed.run(
@@ -223,11 +229,15 @@ fn produce(bed: &mut Bed, family: Family, reason: DropReason) -> Outcome {
     }
 }
 
-fn leave(bed: &Bed, family: Family, reason: StackReason) -> Outcome {
+fn leave(bed: &mut Bed, family: Family, reason: StackReason) -> Outcome {
     let ask = Frame::udp(WEB.at(family, 40000), far(family));
     match reason {
         StackReason::TooBig => routes(bed, WEB, ask.with_payload(&[7; 1600])),
         StackReason::TtlExceeded => routes(bed, WEB, ask.with_ttl(1)),
+        StackReason::Xfrm => {
+            bed.set_flags(config_flags::XFRM);
+            routes(bed, WEB, ask)
+        }
         StackReason::NotUnderstood => {
             let mut bytes = arrives(Frame::udp(client(family, 1), host(family, 53))).bytes();
             bytes.truncate(bytes.len() - 12);
@@ -301,6 +311,40 @@ fn untranslatable(bed: &Bed, family: Family) -> Outcome {
     let payload = u16::try_from(options.len() + icmp.len()).expect("it fits");
     bytes[18..20].copy_from_slice(&payload.to_be_bytes());
     bed.run_bytes(Hook::FromContainer, Place::Veth(DB), &bytes)
+}
+
+/// A fragment whose hops run out: no answer can quote it.
+fn last_of_a_fragment(bed: &Bed, family: Family) -> Outcome {
+    let ask = Frame::udp(client(family, 40000), host(family, DNS_PORT.0));
+    let ask = arrives(ask.with_payload(&[7; 64])).with_ttl(1);
+    let piece = Piece {
+        id: 1,
+        offset: 0,
+        len: 32,
+    };
+    bed.run_bytes(Hook::FromNetdev, Place::Uplink, &fragment(&ask, piece))
+}
+
+/// A masqueraded flow whose way moves to an interface with another address.
+fn moved(bed: &mut Bed, family: Family) -> Outcome {
+    let ask = || WEB.routes(Frame::udp(WEB.at(family, 40000), far(family)));
+    sends(bed, WEB, &ask());
+    let stray = bed.ifindex(Place::Stray);
+    let uplink = Interface {
+        role: role::UPLINK,
+        ..Interface::default()
+    };
+    bed.change(|contents| {
+        contents.interfaces.insert(stray, uplink);
+    });
+    let address = match family {
+        Family::V4 => "203.0.113.77/32",
+        Family::V6 => "2001:db8:77::77/128 nodad",
+    };
+    bed.netns().ip(&format!("addr add dev stray {address}"));
+    bed.netns()
+        .ip(&format!("route replace {} dev stray", family.far()));
+    sends(bed, WEB, &ask())
 }
 
 /// A packet that is too big, after so many others of this moment that its sender is not told.

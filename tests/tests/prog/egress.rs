@@ -1,16 +1,16 @@
 //! Ways out: masquerade with the host's address, kept and searched ports, echoes, replies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use netbpf_common::{
     nat::reserved_bit,
     tuple::proto,
-    verdict::{DropReason, Hook, StackReason},
+    verdict::{DropReason, Hook},
 };
 use netbpf_tests::{
-    packet::{EchoKind, Flags, Frame, describe, fault},
+    packet::{EchoKind, Flags, Frame},
     prog_run::{
-        Action, Bed, Place, Resident, on_bed,
+        Bed, Place, Resident, on_bed,
         residents::{DB, MONK, TENT, WEB},
     },
     topology::Family,
@@ -230,79 +230,6 @@ fn what_the_host_itself_sends_is_left_alone() {
         for family in Family::ALL {
             let frame = Frame::tcp(host(family, 40000), far(family, 443), Flags::Syn);
             bed.run(Hook::ToNetdev, Place::Uplink, &frame).passes();
-        }
-    });
-}
-
-/// What a router says about a packet: type and code, the second word of its header, and how much
-/// of the packet it quotes behind the IP header.
-struct Told {
-    kind: (u8, u8),
-    rest: u32,
-    quoted: usize,
-}
-
-/// Demands that the sender is told about its packet by its gateway, in right checksums.
-#[track_caller]
-fn is_told(bed: &Bed, family: Family, sent: &Frame, reason: StackReason, told: &Told) {
-    let outcome = bed.run(Hook::FromContainer, Place::Veth(WEB), sent);
-    assert_eq!(outcome.action, Action::Redirect, "{outcome:?}");
-    outcome.counts(reason);
-    let bytes = &outcome.bytes;
-    assert_eq!(fault(bytes), None, "{}", describe(bytes));
-    assert_eq!(bytes[..6], WEB.mac(), "to the sender");
-    assert_eq!(bytes[6..12], WEB.net.bridge_mac(), "from its gateway");
-    let (src, dst, icmp) = match family {
-        Family::V4 => (&bytes[26..30], &bytes[30..34], &bytes[34..]),
-        Family::V6 => (&bytes[22..38], &bytes[38..54], &bytes[54..]),
-    };
-    assert_eq!(
-        (src, dst),
-        (&octets(WEB.net.gateway(family))[..], &octets(sent.src)[..])
-    );
-    assert_eq!((icmp[0], icmp[1]), told.kind);
-    assert_eq!(icmp[4..8], told.rest.to_be_bytes());
-    let quoted = sent.ip_header_len() + told.quoted;
-    assert_eq!(icmp[8..], sent.bytes()[14..14 + quoted]);
-}
-
-fn octets(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(addr) => addr.octets().to_vec(),
-        IpAddr::V6(addr) => addr.octets().to_vec(),
-    }
-}
-
-#[test]
-fn what_is_too_big_or_out_of_hops_is_told_to_its_sender() {
-    on_bed(|bed| {
-        for family in Family::ALL {
-            let (out_of_hops, too_big) = match family {
-                Family::V4 => ((11, 0), (3, 4)),
-                Family::V6 => ((3, 0), (2, 0)),
-            };
-            let udp = WEB.routes(Frame::udp(WEB.at(family, 40000), far(family, 53)));
-            let tcp = WEB.routes(Frame::tcp(
-                WEB.at(family, 40000),
-                far(family, 53),
-                Flags::Syn,
-            ));
-            for (frame, quoted) in [(udp, 8), (tcp, 20)] {
-                let last = frame.clone().with_ttl(1);
-                let told = Told {
-                    kind: out_of_hops,
-                    rest: 0,
-                    quoted,
-                };
-                is_told(bed, family, &last, StackReason::TtlExceeded, &told);
-                let big = frame.with_payload(&[7; 1600]);
-                let told = Told {
-                    kind: too_big,
-                    rest: 1500,
-                    quoted,
-                };
-                is_told(bed, family, &big, StackReason::TooBig, &told);
-            }
         }
     });
 }

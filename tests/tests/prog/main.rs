@@ -13,6 +13,7 @@ mod isolation;
 mod malformed;
 mod publish;
 mod service;
+mod told;
 
 use std::net::{IpAddr, SocketAddr};
 

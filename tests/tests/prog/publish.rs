@@ -234,14 +234,3 @@ fn a_segment_that_begins_nothing_is_dropped_at_a_published_port() {
         assert_eq!(bed.halves(), 0);
     });
 }
-
-#[test]
-fn a_hop_that_runs_out_on_its_way_in_is_dropped() {
-    on_bed(|bed| {
-        for family in Family::ALL {
-            let syn = http_syn(family).with_ttl(1);
-            bed.run(Hook::FromNetdev, Place::Uplink, &syn)
-                .drops(DropReason::TtlExceeded);
-        }
-    });
-}

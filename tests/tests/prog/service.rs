@@ -111,9 +111,9 @@ fn a_vip_has_nothing_but_its_services_and_the_kernels_echo() {
         for family in Family::ALL {
             let closed = service(family, 22);
             let syn = Frame::tcp(WEB.at(family, 40000), closed, Flags::Syn);
-            asks(bed, WEB, &WEB.routes(syn)).drops(DropReason::VipPortClosed);
+            asks(bed, WEB, &WEB.routes(syn)).counts_drop(DropReason::VipPortClosed);
             let ask = Frame::udp(WEB.at(family, 40000), closed);
-            asks(bed, WEB, &WEB.routes(ask)).drops(DropReason::VipPortClosed);
+            asks(bed, WEB, &WEB.routes(ask)).counts_drop(DropReason::VipPortClosed);
             let echo = Frame::echo(WEB.addr(family), vip(family), EchoKind::Request, 1);
             asks(bed, WEB, &WEB.routes(echo)).goes_to_host();
             let empty = service(family, EMPTY_PORT);
