@@ -32,6 +32,36 @@ pub struct Allocations {
     pub mappings: Vec<MappingAllocation>,
     /// The automatic virtual addresses of services, by service.
     pub vips: BTreeMap<String, VipAllocation>,
+    /// The ephemeral ports that were handed out last.
+    pub last_ports: LastPorts,
+}
+
+/// The ephemeral ports that were handed out last; 0: none yet.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LastPorts {
+    /// Of TCP.
+    pub tcp: u16,
+    /// Of UDP.
+    pub udp: u16,
+}
+
+impl LastPorts {
+    /// That of one protocol.
+    pub const fn get(self, proto: Proto) -> u16 {
+        match proto {
+            Proto::Tcp => self.tcp,
+            Proto::Udp => self.udp,
+        }
+    }
+
+    /// Notes that of one protocol.
+    pub const fn set(&mut self, proto: Proto, port: u16) {
+        match proto {
+            Proto::Tcp => self.tcp = port,
+            Proto::Udp => self.udp = port,
+        }
+    }
 }
 
 /// The ids that were handed out last.
@@ -98,6 +128,19 @@ pub struct MappingAllocation {
     /// another mapping, for a flow remembers the mapping and not the address.
     #[serde(default)]
     pub vips: Vec<IpAddr>,
+    /// What its host port was chosen from, if it was: then the port stays as long as this does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_from: Option<ChosenFrom>,
+}
+
+/// What a host port was chosen from.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChosenFrom {
+    /// The host's ephemeral ports.
+    Ephemeral,
+    /// These, first and last among them.
+    Range(u16, u16),
 }
 
 /// What makes a mapping the one it is.

@@ -17,6 +17,8 @@ mod network;
 mod pools;
 mod ports;
 mod publish;
+mod published;
+mod publishing;
 mod resolve;
 mod service;
 mod subnets;
@@ -130,7 +132,9 @@ pub fn load(path: &str, text: &str) -> Result<Document, ConfigErrors> {
     findings
         .finish()
         .map_err(|errors| errors.because_of(fault))?;
-    document.resolve(&Allocations::default())?;
+    document
+        .resolve(&Allocations::default())
+        .map_err(|errors| errors.because_of(Fault::Relation))?;
     Ok(document)
 }
 

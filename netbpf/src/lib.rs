@@ -14,6 +14,7 @@ pub mod model;
 pub mod naming;
 pub mod plan;
 pub mod reconcile;
+pub mod reserved;
 pub mod run;
 pub mod state;
 pub mod status;

@@ -4,9 +4,9 @@
 //! brought to the committed document again. One that was cut short is found by its journal and
 //! taken back by the next command. Nothing here knows what is wanted; that is [`crate::plan`]'s.
 
-mod listeners;
 mod ranges;
 mod report;
+mod reservations;
 mod steps;
 mod survey;
 mod words;
@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::{
     report::{Action, Change, Report},
+    reservations::Reservations,
     survey::facts,
 };
 use self::{
@@ -30,7 +31,9 @@ use crate::{
     host::{
         Host,
         bpffs::{self, PinDirs},
-        kernel, undo,
+        kernel,
+        port::{self, HostPort},
+        undo,
     },
     model::Model,
     state::{Instance, Journal, Lock, Pending},
@@ -95,22 +98,24 @@ pub struct Options {
 }
 
 /// Makes `host` match `document`, or the committed one when there is none, and says what changed.
+/// What is published then is what `reservations` keep.
 ///
 /// # Errors
 ///
 /// Whatever is wrong with the document or doesn't allow it on this host. The host is as it was
-/// before.
+/// before, and so are `reservations`.
 pub fn apply(
     host: &Host,
     instance: &Instance,
     document: Option<&Source>,
     options: Options,
+    reservations: &mut Reservations,
 ) -> Result<Report> {
     if let Some(document) = document {
         config::load(&document.path, &document.text).map_err(Error::from)?;
     }
     let wanted = document.map_or(Wanted::Committed, Wanted::Given);
-    change(host, instance, &wanted, options)
+    change(host, instance, &wanted, options, reservations)
 }
 
 /// Makes `host` match the committed document after some edits, and says what changed. Reading,
@@ -119,8 +124,15 @@ pub fn apply(
 /// # Errors
 ///
 /// As [`apply`]; what is wrong with the document is said without a line of it.
-pub fn edit(host: &Host, instance: &Instance, edits: &[Edit], options: Options) -> Result<Report> {
-    change(host, instance, &Wanted::Edited(edits), options)
+pub fn edit(
+    host: &Host,
+    instance: &Instance,
+    edits: &[Edit],
+    options: Options,
+    reservations: &mut Reservations,
+) -> Result<Report> {
+    let wanted = Wanted::Edited(edits);
+    change(host, instance, &wanted, options, reservations)
 }
 
 fn change(
@@ -128,14 +140,27 @@ fn change(
     instance: &Instance,
     wanted: &Wanted<'_>,
     options: Options,
+    reservations: &mut Reservations,
 ) -> Result<Report> {
     kernel::require()?;
     bpffs::require_lasting()?;
     let lock = instance.lock()?;
-    let result = Applying::begin(host, instance, &lock)
+    let before = reservations.held();
+    let result = Applying::begin(host, instance, &lock, reservations)
         .and_then(|mut applying| applying.run(wanted, options));
+    match &result {
+        Ok(Applied { now: Some(now), .. }) => reservations.keep_published(now),
+        Ok(Applied { now: None, .. }) | Err(_) => reservations.go_back_to(&before),
+    }
     instance.remove_if_unused(lock)?;
-    result
+    result.map(|applied| applied.report)
+}
+
+/// What an apply came to.
+struct Applied {
+    report: Report,
+    /// What holds now; `None` where it was only told.
+    now: Option<Model>,
 }
 
 /// The document that the host is to match.
@@ -161,7 +186,8 @@ pub fn recover(host: &Host, instance: &Instance) -> Result<()> {
         return Ok(());
     }
     let lock = instance.lock()?;
-    Applying::begin(host, instance, &lock)?.recover(&mut Fault::None)?;
+    let mut reservations = Reservations::momentary();
+    Applying::begin(host, instance, &lock, &mut reservations)?.recover(&mut Fault::None)?;
     Ok(instance.remove_if_unused(lock)?)
 }
 
@@ -181,7 +207,7 @@ fn resolve(
 ) -> Result<Resolved, Error> {
     let document = config::load(&source.path, &source.text)?;
     // The document is right by itself: what it meets here are earlier choices, and those are the
-    // state's.
+    // state's, or the host.
     let (model, allocations) = document
         .resolve_on(earlier, surroundings)
         .map_err(Error::host)?;
@@ -234,20 +260,27 @@ struct Applying<'a> {
     instance: &'a Instance,
     lock: &'a Lock,
     journal: Journal,
+    reservations: &'a mut Reservations,
 }
 
 impl<'a> Applying<'a> {
-    fn begin(host: &'a Host, instance: &'a Instance, lock: &'a Lock) -> Result<Self> {
+    fn begin(
+        host: &'a Host,
+        instance: &'a Instance,
+        lock: &'a Lock,
+        reservations: &'a mut Reservations,
+    ) -> Result<Self> {
         let journal = Journal::open(instance, lock, host.netns().id())?;
         Ok(Self {
             host,
             instance,
             lock,
             journal,
+            reservations,
         })
     }
 
-    fn run(&mut self, wanted: &Wanted<'_>, mut options: Options) -> Result<Report> {
+    fn run(&mut self, wanted: &Wanted<'_>, mut options: Options) -> Result<Applied> {
         self.recover(&mut Fault::None)?;
         let committed = self.instance.desired()?;
         let earlier: Allocations = self.instance.allocations()?;
@@ -263,7 +296,7 @@ impl<'a> Applying<'a> {
             ..Report::from(todo.changes.clone())
         };
         if options.mode == Mode::DryRun {
-            return Ok(report);
+            return Ok(Applied { report, now: None });
         }
         if !todo.steps.is_empty() {
             let kept = Allocations {
@@ -280,7 +313,8 @@ impl<'a> Applying<'a> {
             }
         }
         self.commit(&text, &allocations)?;
-        Ok(report)
+        let now = Some(model);
+        Ok(Applied { report, now })
     }
 
     fn resolve(
@@ -300,14 +334,18 @@ impl<'a> Applying<'a> {
         };
         let observed = self.host.rtnl().observe()?;
         let occupied = ranges::occupied(&observed, self.journal.changes());
+        let reserved_ports = survey::reserved_ports()?;
         let surroundings = Surroundings {
             occupied: &occupied,
+            reserved_ports: &reserved_ports,
+            is_taken: &|address, proto| self.is_taken(HostPort { address, proto }),
         };
         match (wanted, committed) {
             (Wanted::Given(source), _) => Ok(resolve(source, earlier, surroundings)?),
             // What is wrong with the state is no wrong command line.
             (Wanted::Committed, Some(text)) => {
-                Ok(resolve(&of_state(text), earlier, surroundings).map_err(Error::host)?)
+                let source = of_state(text);
+                Ok(resolve(&source, earlier, surroundings).map_err(Error::host)?)
             }
             (Wanted::Committed, None) => {
                 let name = self.instance.name();
@@ -321,8 +359,16 @@ impl<'a> Applying<'a> {
         }
     }
 
-    fn compare(&self, model: &mut Model, purpose: Purpose) -> Result<(Survey, Todo)> {
+    /// Whether another process of the host has a port.
+    fn is_taken(&self, port: HostPort) -> bool {
+        !self.reservations.have(port) && port::is_taken(port)
+    }
+
+    fn compare(&mut self, model: &mut Model, purpose: Purpose) -> Result<(Survey, Todo)> {
         let survey = survey::survey(self.host, self.instance, &self.journal, model, purpose)?;
+        if purpose == Purpose::GoOn {
+            self.reservations.take(model, &survey.contents)?;
+        }
         let pins = PinDirs::of(self.instance.name());
         let load = dataplane::wanted_load(&pins, survey.links.objects());
         let todo = steps::todo(self.instance, &self.journal, model, &survey, load)?;
@@ -395,6 +441,7 @@ impl<'a> Applying<'a> {
             path: "desired.toml".to_owned(),
             text: text.to_owned(),
         };
+        // What it goes back to was chosen before.
         let Resolved { mut model, .. } =
             resolve(&source, &allocations, Surroundings::UNKNOWN).map_err(Error::host)?;
         let (survey, todo) = self.compare(&mut model, Purpose::GoBack)?;

@@ -38,7 +38,8 @@ use crate::{
     edit::Edit,
     error::{self, Error},
     host::{Host, watch::Watch},
-    reconcile::{self, Mode, Options, Report, Source},
+    reconcile::{self, Mode, Options, Report, Reservations, Source},
+    reserved::Sign,
     state::Instance,
 };
 
@@ -127,7 +128,7 @@ pub fn edit(host: &Host, instance: &Instance, edits: Vec<Edit>, mode: Mode) -> R
 fn change(host: &Host, instance: &Instance, request: &Request) -> Result<Report> {
     instance.check_namespace(host.netns().id())?;
     let Some(mut stream) = connect(instance)? else {
-        return request.carry_out(host, instance);
+        return request.carry_out(host, instance, &mut Reservations::momentary());
     };
     match ask(&mut stream, request).context("failed to ask the running netbpf")? {
         Response::Done(report) => Ok(report),
@@ -141,16 +142,24 @@ fn change(host: &Host, instance: &Instance, request: &Request) -> Result<Report>
 }
 
 impl Request {
-    fn carry_out(&self, host: &Host, instance: &Instance) -> Result<Report> {
+    fn carry_out(
+        &self,
+        host: &Host,
+        instance: &Instance,
+        reservations: &mut Reservations,
+    ) -> Result<Report> {
         let options = |mode| Options {
             mode,
             ..Options::default()
         };
         match self {
             Self::Apply { document, mode } => {
-                reconcile::apply(host, instance, document.as_ref(), options(*mode))
+                let document = document.as_ref();
+                reconcile::apply(host, instance, document, options(*mode), reservations)
             }
-            Self::Edit { edits, mode } => reconcile::edit(host, instance, edits, options(*mode)),
+            Self::Edit { edits, mode } => {
+                reconcile::edit(host, instance, edits, options(*mode), reservations)
+            }
             Self::End => Ok(Report::default()),
         }
     }
@@ -333,6 +342,9 @@ struct Run<'a> {
     clients: Clients,
     signals: SignalFd,
     watch: Watch,
+    /// The published ports, kept from other processes.
+    reservations: Reservations,
+    sign: Sign,
 }
 
 /// Applies `file`, or the committed document, and stays until it is told to end: by a signal or by
@@ -351,9 +363,12 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
     // Before the first look at the host, so that no change after it is missed.
     let watch = Watch::open()?;
     let document = file.map(read).transpose()?;
-    let report = reconcile::apply(host, instance, document.as_ref(), Options::default())?;
+    let mut reservations = Reservations::lasting();
+    let document = document.as_ref();
+    let options = Options::default();
+    let report = reconcile::apply(host, instance, document, options, &mut reservations)?;
     log_changes(&report);
-    let run = Run {
+    let mut run = Run {
         host,
         instance,
         file,
@@ -361,8 +376,11 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
         clients: Clients::new()?,
         signals,
         watch,
+        reservations,
+        sign: Sign::new(instance),
     };
     write_pid(instance)?;
+    run.tell_reserved();
     tracing::info!(instance = instance.name(), "ready");
     notify("READY=1");
     let ended = run.serve();
@@ -445,7 +463,7 @@ fn notify(state: &str) {
 }
 
 impl Run<'_> {
-    fn serve(&self) -> Result<()> {
+    fn serve(&mut self) -> Result<()> {
         loop {
             match self.wait()? {
                 Event::End => return Ok(()),
@@ -531,10 +549,33 @@ impl Run<'_> {
         }
     }
 
+    fn apply(&mut self, document: Option<&Source>) -> Result<Report> {
+        let Self {
+            host,
+            instance,
+            reservations,
+            ..
+        } = self;
+        let applied = reconcile::apply(host, instance, document, Options::default(), reservations);
+        self.tell_reserved();
+        applied
+    }
+
+    /// Lets `status` know whether other processes can still take a published port.
+    fn tell_reserved(&mut self) {
+        if !self.reservations.are_whole() {
+            self.sign.take_down();
+            return;
+        }
+        if let Err(error) = self.sign.put_up() {
+            tracing::warn!(%error, "failed to tell that ports are reserved");
+        }
+    }
+
     /// Makes the host fit the committed document again: an uplink that appeared gets its hooks, a
     /// new address its published ports. What fails is logged, and the next change tries again.
-    fn follow(&self) {
-        match reconcile::apply(self.host, self.instance, None, Options::default()) {
+    fn follow(&mut self) {
+        match self.apply(None) {
             Ok(report) => log_changes(&report),
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "failed to follow the host");
@@ -543,15 +584,9 @@ impl Run<'_> {
     }
 
     /// A document that can't be applied is logged and changes nothing.
-    fn reload(&self) {
-        let applied = self.file.map(read).transpose().and_then(|document| {
-            reconcile::apply(
-                self.host,
-                self.instance,
-                document.as_ref(),
-                Options::default(),
-            )
-        });
+    fn reload(&mut self) {
+        let document = self.file.map(read).transpose();
+        let applied = document.and_then(|document| self.apply(document.as_ref()));
         match applied {
             Ok(report) => {
                 tracing::info!(changes = report.changes.len(), "reloaded");
@@ -566,7 +601,7 @@ impl Run<'_> {
         }
     }
 
-    fn answer(&self, asked: &Asked) -> Then {
+    fn answer(&mut self, asked: &Asked) -> Then {
         let (response, then) = match serde_json::from_slice(&asked.line) {
             Ok(Request::End) => (Response::Done(Report::default()), Then::End),
             Ok(request) => (self.carry_out(&request), Then::GoOn),
@@ -585,8 +620,10 @@ impl Run<'_> {
         then
     }
 
-    fn carry_out(&self, request: &Request) -> Response {
-        match request.carry_out(self.host, self.instance) {
+    fn carry_out(&mut self, request: &Request) -> Response {
+        let done = request.carry_out(self.host, self.instance, &mut self.reservations);
+        self.tell_reserved();
+        match done {
             Ok(report) => {
                 if request.acts() {
                     log_changes(&report);

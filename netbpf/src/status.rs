@@ -26,7 +26,7 @@ use crate::{
         link::{Framing, Link},
         xfrm,
     },
-    plan, reconcile,
+    plan, reconcile, reserved,
     state::{self, Instance, Inventory},
 };
 
@@ -169,7 +169,7 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
         state: State::Absent,
         missing: Vec::new(),
         kernel: kernel()?,
-        ports_reserved: false,
+        ports_reserved: reserved::is_up(instance),
         sockets: Sockets::look(&pins)?,
         interfaces: Vec::new(),
         maps: Vec::new(),

@@ -2,17 +2,15 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use toml::de::DeValue;
-
 use super::{
     attachment::{self, AttachmentSpec},
     findings::{At, Findings},
     keys, links, mode,
     network::read_name,
-    publish::{self, Publish},
+    published::{self, PublishSpec},
     table::Table,
 };
-use crate::model::{ContainerLink, Mode};
+use crate::model::{ContainerLink, ExposedPort, Mode};
 
 /// A `[[container]]`.
 #[derive(Clone, Debug)]
@@ -27,8 +25,10 @@ pub(super) struct ContainerSpec {
     pub attachments: Vec<AttachmentSpec>,
     /// The containers that it is linked to.
     pub links: Vec<At<ContainerLink>>,
-    /// Its published ports, as written and as understood.
-    pub publish: Vec<At<(String, Publish)>>,
+    /// The ports that it exposes, each once.
+    pub expose: Vec<ExposedPort>,
+    /// Its published ports, one by one.
+    pub publish: Vec<At<PublishSpec>>,
 }
 
 impl ContainerSpec {
@@ -37,6 +37,7 @@ impl ContainerSpec {
         let name = read_name(table, findings);
         let mode = mode::read(table, findings);
         read_source_check(table, findings);
+        let expose = published::read_expose(table, findings);
         let default_netns = At {
             line: name.line,
             value: Path::new("/run/netns").join(&name.value),
@@ -47,7 +48,8 @@ impl ContainerSpec {
                 .unwrap_or(default_netns),
             attachments: attachment::read(table, findings),
             links: links::read(table, findings),
-            publish: read_publish(table, findings),
+            publish: published::read_publish(table, &expose, findings),
+            expose,
             mode,
             name,
         }
@@ -80,38 +82,4 @@ fn netns_path(text: &str) -> Result<PathBuf, String> {
     }
     // Doubled slashes and dots go, so that one namespace has one spelling.
     Ok(path.components().collect())
-}
-
-fn read_publish(table: &Table<'_, '_>, findings: &mut Findings) -> Vec<At<(String, Publish)>> {
-    let mut bindings = Vec::new();
-    for value in table.list("publish", findings).unwrap_or_default() {
-        let line = findings.line(&value.span());
-        let text = match value.get_ref() {
-            DeValue::String(text) => text,
-            DeValue::Table(_) => {
-                table.error(line, "publish as a table is not supported yet", findings);
-                continue;
-            }
-            _ => {
-                table.error(
-                    line,
-                    "each of publish must be a string or a table",
-                    findings,
-                );
-                continue;
-            }
-        };
-        match publish::parse_publish(text) {
-            Ok(all) if all.iter().any(|it| it.exact_port().is_none()) => {
-                let what = "publishing without one host port is not supported yet";
-                table.error(line, format!("publish {text:?}: {what}"), findings);
-            }
-            Ok(all) => bindings.extend(all.into_iter().map(|publish| At {
-                line,
-                value: (text.to_string(), publish),
-            })),
-            Err(why) => table.error(line, format!("publish {text:?}: {why}"), findings),
-        }
-    }
-    bindings
 }

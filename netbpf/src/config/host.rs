@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     findings::{At, Findings},
-    keys, pools,
+    keys, pools, publish,
     table::Table,
     values,
 };
@@ -20,6 +20,8 @@ pub(super) struct HostSpec {
     pub uplinks: Option<Vec<At<String>>>,
     /// Where automatic subnets come from; `None`: the default pools.
     pub address_pools: Option<Vec<AddressPool>>,
+    /// The first and the last port that publishing without a host port picks from.
+    pub ephemeral_ports: Option<(u16, u16)>,
 }
 
 impl HostSpec {
@@ -31,6 +33,9 @@ impl HostSpec {
         Self {
             uplinks: read_uplinks(&table, findings),
             address_pools: pools::read(&table, findings),
+            ephemeral_ports: table
+                .parsed("ephemeral_ports", findings, ephemeral_ports)
+                .map(|ports| ports.value),
         }
     }
 }
@@ -49,6 +54,12 @@ fn read_uplinks(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Vec<At
         }
     }
     Some(uplinks)
+}
+
+fn ephemeral_ports(text: &str) -> Result<(u16, u16), String> {
+    let range = publish::port_range("port", text)
+        .map_err(|why| format!("is not FIRST PORT-LAST PORT: {why}"))?;
+    Ok((range.first, range.last))
 }
 
 /// Reads `[conntrack]`.

@@ -64,13 +64,7 @@ pub(super) const ROOT: Keys = &[
 ];
 
 /// `[host]`.
-pub(super) const HOST: Keys = &[
-    key("uplinks"),
-    later("ephemeral_ports", |value| {
-        value.as_str() == Some("49000-49900")
-    }),
-    key("address_pools"),
-];
+pub(super) const HOST: Keys = &[key("uplinks"), key("ephemeral_ports"), key("address_pools")];
 
 /// One of `address_pools` of `[host]`.
 pub(super) const ADDRESS_POOL: Keys = &[key("base"), key("size")];
@@ -104,7 +98,7 @@ pub(super) const NETWORK: Keys = &[
     key("gateway_mode"),
     key("masquerade"),
     key("mtu"),
-    later("host_binding", never),
+    key("host_binding"),
     later("trusted_interfaces", is_empty_list),
     later("trusted_sources", is_empty_list),
 ];
@@ -117,10 +111,13 @@ pub(super) const CONTAINER: Keys = &[
     key("source_check"),
     key("networks"),
     key("publish"),
-    later("expose", is_empty_list),
-    later("publish_all", is_false),
+    key("expose"),
+    key("publish_all"),
     key("links"),
 ];
+
+/// One of `publish` of a `[[container]]`, as a table.
+pub(super) const PUBLISH: Keys = &[key("port"), key("allow"), key("deny")];
 
 /// One of `networks` of a `[[container]]`.
 pub(super) const ATTACHMENT: Keys = &[

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     findings::{At, Findings},
-    keys, subnets,
+    keys, publish, subnets,
     table::Table,
     values,
 };
@@ -37,6 +37,8 @@ pub(super) struct NetworkSpec {
     pub internal: bool,
     pub masquerade: bool,
     pub mtu: u16,
+    /// Where its ports are published when they don't say.
+    pub host_binding: Option<IpAddr>,
 }
 
 impl NetworkSpec {
@@ -70,6 +72,9 @@ impl NetworkSpec {
             mtu: read_mtu(table, carries_ipv6(subnets.as_deref()), findings),
             ip_range: subnets::read_ranges(table, subnets.as_deref(), findings),
             are_subnets_chosen,
+            host_binding: table
+                .parsed("host_binding", findings, publish::binding_address)
+                .map(|address| address.value),
             name,
             subnets,
         }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::values;
-use crate::model::Proto;
+use crate::model::{ExposedPort, Proto};
 
 /// Ports from `first` to `last`, both among them; neither is 0, and they are in order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,16 +51,6 @@ pub(super) struct Publish {
     pub proto: Proto,
 }
 
-impl Publish {
-    /// The port on the host, where the document says which.
-    pub fn exact_port(&self) -> Option<u16> {
-        match self.host_port {
-            HostPort::Exact(port) => Some(port),
-            HostPort::Ephemeral | HostPort::FirstFreeOf(_) => None,
-        }
-    }
-}
-
 /// A service port: `service port:container port[/tcp|udp]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Ports {
@@ -90,6 +80,19 @@ pub(super) fn parse_publish(text: &str) -> Result<Vec<Publish>, String> {
         .ports()
         .zip(host_ports)
         .map(publish)
+        .collect())
+}
+
+/// Reads an exposed port or range: `22`, `53/udp`, `8000-8010/tcp`.
+pub(super) fn parse_expose(text: &str) -> Result<Vec<ExposedPort>, String> {
+    let (ports, proto) = split_proto(text)?;
+    if ports.contains(':') {
+        return Err("a host port is for publish".to_owned());
+    }
+    let range = port_range("container port", ports)?;
+    Ok(range
+        .ports()
+        .map(|port| ExposedPort { port, proto })
         .collect())
 }
 
@@ -224,17 +227,32 @@ fn refuse_range(port: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// An address of the host's that ports can be published on.
-pub(super) fn host_address(text: &str) -> Result<IpAddr, String> {
+/// Reads the address that published ports bind when they name none.
+pub(super) fn binding_address(text: &str) -> Result<IpAddr, String> {
+    let address = values::address(text)?;
+    match unpublishable(address) {
+        Some(why) => Err(why.to_owned()),
+        None => Ok(address),
+    }
+}
+
+fn host_address(text: &str) -> Result<IpAddr, String> {
     let Ok(address) = text.parse::<IpAddr>() else {
         return Err(format!("host address {text:?} is not an IP address"));
     };
-    let why = match address {
-        IpAddr::V4(v4) if v4.is_broadcast() => "is the broadcast address",
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "is an IPv4-mapped address",
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => "is a link-local address",
-        _ if address.is_multicast() => "is a multicast address",
-        _ => return Ok(address),
-    };
-    Err(format!("host address {address} {why}"))
+    match unpublishable(address) {
+        Some(why) => Err(format!("host address {address} {why}")),
+        None => Ok(address),
+    }
+}
+
+/// Why no port can be published on an address.
+fn unpublishable(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4-mapped address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("is a link-local address"),
+        _ if address.is_multicast() => Some("is a multicast address"),
+        _ => None,
+    }
 }

@@ -15,8 +15,14 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    ConfigErrors, Document, Surroundings, addresses::given_addresses, attachment::AttachmentSpec,
-    container::ContainerSpec, findings::Findings, mode, network::NetworkSpec, publish::Publish,
+    ConfigErrors, Document, Surroundings,
+    addresses::given_addresses,
+    attachment::AttachmentSpec,
+    container::ContainerSpec,
+    findings::Findings,
+    mode,
+    network::NetworkSpec,
+    publishing::{self, Piece},
     service::ServiceSpec,
 };
 use crate::{
@@ -43,28 +49,30 @@ pub(super) fn resolve(
     resolver.reserve_given();
     resolver.reserve_kept();
     let containers = resolver.containers();
-    let services = resolver.services();
+    let mut model = Model {
+        host: host(document),
+        conntrack: document.conntrack.clone(),
+        networks,
+        containers,
+        services: Vec::new(),
+    };
+    resolver.publish(&mut model, surroundings);
+    model.services = resolver.services();
     resolver.findings.finish()?;
-    let host = Host {
-        uplinks: document
-            .host
+    Ok((model, resolver.next))
+}
+
+fn host(document: &Document) -> Host {
+    let spec = &document.host;
+    let default = Host::default();
+    Host {
+        uplinks: spec
             .uplinks
             .as_ref()
             .map(|uplinks| uplinks.iter().map(|uplink| uplink.value.clone()).collect()),
         address_pools: pools(document),
-        ..Host::default()
-    };
-    let conntrack = document.conntrack.clone();
-    Ok((
-        Model {
-            host,
-            conntrack,
-            networks,
-            containers,
-            services,
-        },
-        resolver.next,
-    ))
+        ephemeral_ports: spec.ephemeral_ports.unwrap_or(default.ephemeral_ports),
+    }
 }
 
 fn pools(document: &Document) -> Vec<AddressPool> {
@@ -249,7 +257,9 @@ impl<'d> Resolver<'d> {
             .containers
             .iter()
             .flat_map(|container| &container.publish);
-        for host_ip in publishes.filter_map(|publish| publish.value.1.host_ip) {
+        let given = publishes.filter_map(|spec| spec.value.publish.host_ip);
+        let defaults = document.networks.iter().filter_map(|it| it.host_binding);
+        for host_ip in given.chain(defaults) {
             for pool in self.pools.values_mut().flatten() {
                 if pool.subnet().contains(&host_ip) {
                     pool.take(host_ip);
@@ -371,28 +381,14 @@ impl<'d> Resolver<'d> {
             .zip(interfaces)
             .map(|(attachment, interface)| self.attachment(spec, attachment, interface))
             .collect();
-        let is_internal = |attachment: &Attachment| {
-            let network = self.document.network(&attachment.network);
-            network.is_some_and(|network| network.internal)
-        };
-        // A container all of whose networks are internal gets no mapping (row P19).
-        let publish = if attachments.iter().all(is_internal) {
-            &[]
-        } else {
-            spec.publish.as_slice()
-        };
-        let publish = publish
-            .iter()
-            .filter_map(|publish| self.binding(spec, &publish.value.1))
-            .collect();
         Container {
             name: spec.name.value.clone(),
             netns: self.netns(spec),
             mode: spec.mode.value.clone(),
             source_check: true,
             attachments,
-            publish,
-            expose: Vec::new(),
+            publish: Vec::new(),
+            expose: spec.expose.clone(),
             links: spec.links.iter().map(|link| link.value.clone()).collect(),
         }
     }
@@ -437,24 +433,47 @@ impl<'d> Resolver<'d> {
             .flatten()
     }
 
-    fn binding(&mut self, spec: &ContainerSpec, publish: &Publish) -> Option<PortBinding> {
-        let host_port = publish.exact_port()?;
+    /// Gives every container its published ports.
+    fn publish(&mut self, model: &mut Model, surroundings: Surroundings<'_>) {
+        let pieces = publishing::pieces(
+            self.document,
+            model,
+            self.earlier,
+            &mut self.next,
+            surroundings,
+            &mut self.findings,
+        );
+        for piece in pieces {
+            if let Some(container) = model.containers.get_mut(piece.container) {
+                let binding = self.binding(&container.name, &piece);
+                container.publish.push(binding);
+            }
+        }
+    }
+
+    fn binding(&mut self, container: &str, piece: &Piece<'_>) -> PortBinding {
+        let spec = &piece.spec.value;
+        let (container_port, proto) = (spec.publish.container_port, spec.publish.proto);
         let key = MappingKey {
-            owner: Owner::Container(spec.name.value.clone()),
-            proto: publish.proto,
-            host_ip: publish.host_ip,
-            host_port: Some(host_port),
-            container_port: publish.container_port,
+            owner: Owner::Container(container.to_owned()),
+            proto,
+            host_ip: piece.host_ip,
+            host_port: piece.host_port,
+            container_port,
         };
-        Some(PortBinding {
-            mapping: self.mapping(key, &[]),
-            host_ip: publish.host_ip,
-            host_port: Some(host_port),
-            container_port: publish.container_port,
-            proto: publish.proto,
-            allow: Vec::new(),
-            deny: Vec::new(),
-        })
+        let mapping = self.mapping(key, &[]);
+        if let Some(allocation) = self.next.mappings.last_mut() {
+            allocation.chosen_from = piece.chosen_from;
+        }
+        PortBinding {
+            mapping,
+            host_ip: piece.host_ip,
+            host_port: piece.host_port,
+            container_port,
+            proto,
+            allow: spec.allow.clone(),
+            deny: spec.deny.clone(),
+        }
     }
 
     fn attachment(
@@ -577,6 +596,7 @@ impl<'d> Resolver<'d> {
             id,
             key,
             vips: vips.to_vec(),
+            chosen_from: None,
         });
         id
     }

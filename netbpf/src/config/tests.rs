@@ -2,6 +2,7 @@
 
 mod errors;
 mod publish;
+mod publishing;
 mod resolve;
 
 use super::{Document, load};

@@ -98,6 +98,23 @@ pub(super) fn subnet(text: &str) -> Result<IpNet, String> {
     Ok(subnet)
 }
 
+/// Where packets may come from: a subnet without host bits, or an address.
+pub(super) fn source(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let source: IpNet = text
+        .parse()
+        .map_err(|_| "is not a subnet in CIDR notation or an address".to_owned())?;
+    if source.trunc() != source {
+        return Err(format!(
+            "has host bits set; the subnet is {}",
+            source.trunc()
+        ));
+    }
+    Ok(source)
+}
+
 /// Whether two subnets share an address.
 pub(super) fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)

@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod link;
 pub mod neighbour;
 pub mod netns;
+pub mod port;
 pub mod route;
 mod rtnl;
 pub mod sysctl;

@@ -1,9 +1,14 @@
 //! A published port: which packets for the host go to a container.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use super::Family;
 
 /// The protocol of a published port or a service port.
 #[derive(
@@ -60,4 +65,19 @@ pub struct PortBinding {
     pub allow: Vec<IpNet>,
     /// The sources that may not.
     pub deny: Vec<IpNet>,
+}
+
+impl PortBinding {
+    /// The addresses of the host on which nobody else may listen on the port of such a binding of
+    /// a container that has these families. Processes of the host reach one without IPv6 on the
+    /// host's IPv6 addresses, too.
+    pub fn reserved(host_ip: Option<IpAddr>, has_family: impl Fn(Family) -> bool) -> Vec<IpAddr> {
+        let (v4, v6) = (has_family(Family::V4), has_family(Family::V6));
+        match host_ip {
+            Some(address) if has_family(Family::of(address)) => vec![address],
+            None if v4 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            None if v6 => vec![Ipv6Addr::UNSPECIFIED.into()],
+            Some(_) | None => Vec::new(),
+        }
+    }
 }

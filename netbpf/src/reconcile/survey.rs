@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use netbpf_common::{config::GlobalConfig, verdict::Hook};
 
-use super::{listeners, ranges};
+use super::ranges;
 use crate::{
     dataplane::{
         self,
@@ -213,9 +213,6 @@ pub fn survey(
     }
     let expected = survey.expected_contents(model)?;
     survey.contents.check_room(&expected)?;
-    if purpose == Purpose::GoOn {
-        listeners::check(&survey.contents, &expected, model)?;
-    }
     Ok(survey)
 }
 
@@ -268,7 +265,7 @@ pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts>
 }
 
 /// The administrator's reserved ports, as ranges.
-fn reserved_ports() -> Result<Vec<(u16, u16)>> {
+pub fn reserved_ports() -> Result<Vec<(u16, u16)>> {
     let text = fs::read_to_string(RESERVED_PORTS)
         .with_context(|| format!("failed to read {RESERVED_PORTS}"))?;
     Ok(parse_reserved_ports(&text))

@@ -11,7 +11,7 @@ use std::{
 
 use netbpf::{
     host::{Host, Netns, bpffs::PinDirs, netns},
-    reconcile::{self, Fault, Mode, Options, Report, Source},
+    reconcile::{self, Fault, Mode, Options, Report, Reservations, Source},
     state::Instance,
 };
 use tempfile::TempDir;
@@ -159,6 +159,7 @@ backends = [{{ container = "web" }}, {{ container = "web2" }}]
             &self.instance,
             Some(&Self::source(text)),
             options,
+            &mut Reservations::momentary(),
         )
     }
 

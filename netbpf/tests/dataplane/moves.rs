@@ -10,7 +10,7 @@ use aya::{
 use netbpf::{
     error,
     host::{Host, bpffs::PinDirs, netns},
-    reconcile::{self, Fault, Mode, Options},
+    reconcile::{self, Fault, Mode, Options, Reservations},
     state::Instance,
     status::{self, State},
 };
@@ -210,8 +210,7 @@ fn port_that_a_process_listens_on_is_refused() {
         let listener = TcpListener::bind("198.51.100.1:8080").unwrap();
         assert_eq!(
             refused(bed, &bed.document()),
-            "container \"web\": Bind for 0.0.0.0:8080/tcp failed: a process of the host already \
-             listens on it"
+            "container \"web\": failed to bind host port 0.0.0.0:8080/tcp: address already in use"
         );
         drop(listener);
         apply_twice(bed, &bed.document());
@@ -315,7 +314,13 @@ fn instance_belongs_to_its_namespace_and_holds_its_containers() {
                     let instance = Instance::under(&bed.dir, name);
                     let source = Bed::source(document);
                     let options = Options::default();
-                    let error = reconcile::apply(&host, &instance, Some(&source), options);
+                    let error = reconcile::apply(
+                        &host,
+                        &instance,
+                        Some(&source),
+                        options,
+                        &mut Reservations::momentary(),
+                    );
                     let error = error.unwrap_err();
                     assert_eq!(error::exit_code(&error), 1, "{error:#}");
                     format!("{error:#}")

@@ -6,6 +6,7 @@ mod bed;
 mod bpffs;
 mod bridge;
 mod netns;
+mod port;
 mod sysctl;
 mod undo;
 mod veth;

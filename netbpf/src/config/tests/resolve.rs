@@ -381,6 +381,7 @@ fn subnets_beside(
     let occupied: Vec<_> = occupied.iter().map(|net| net.parse().unwrap()).collect();
     let surroundings = Surroundings {
         occupied: &occupied,
+        ..Surroundings::UNKNOWN
     };
     let resolved = good(text).resolve_on(earlier, surroundings);
     let (model, allocations) = resolved.map_err(|errors| errors.to_string())?;
