@@ -8,6 +8,7 @@ mod errors;
 mod listing;
 mod paths;
 mod purge;
+mod routes;
 mod uplinks;
 mod verbs;
 mod wire;

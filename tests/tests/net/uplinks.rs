@@ -21,7 +21,7 @@ const NEAR: [&str; 2] = ["10.9.0.1", "2001:db8:9::1"];
 const PEER: [&str; 2] = ["10.9.0.2", "2001:db8:9::2"];
 const BEYOND: [&str; 2] = ["198.51.100.9", "2001:db8:99::9"];
 
-fn addr(of: [&str; 2], family: Family) -> IpAddr {
+pub(crate) fn addr(of: [&str; 2], family: Family) -> IpAddr {
     let text = match family {
         Family::V4 => of[0],
         Family::V6 => of[1],
@@ -30,12 +30,12 @@ fn addr(of: [&str; 2], family: Family) -> IpAddr {
 }
 
 /// [`SMALL`] with every interface of the host as an uplink.
-fn every_uplink() -> String {
+pub(crate) fn every_uplink() -> String {
     SMALL.replace("uplinks = [\"up0\"]", "")
 }
 
 /// Gives an end of a link its addresses, and brings it up.
-fn set_up(netns: &Netns, interface: &str, addresses: [&str; 2], lens: [u8; 2]) {
+pub(crate) fn set_up(netns: &Netns, interface: &str, addresses: [&str; 2], lens: [u8; 2]) {
     let [v4, v6] = addresses;
     netns.set_sysctl(&format!("net/ipv6/conf/{interface}/accept_dad"), "0");
     netns.ip(&format!("addr add {v4}/{} dev {interface}", lens[0]));
@@ -44,7 +44,7 @@ fn set_up(netns: &Netns, interface: &str, addresses: [&str; 2], lens: [u8; 2]) {
 }
 
 /// The answer of `by`, who must have seen `source`.
-fn answers(probe: Probe, log: &Log, by: &str, source: IpAddr) {
+pub(crate) fn answers(probe: Probe, log: &Log, by: &str, source: IpAddr) {
     match probe.ask(PATIENCE, log) {
         Seen::Answered {
             by: name,

@@ -58,7 +58,7 @@ fn a_hop_that_runs_out_is_told_to_the_container() {
 }
 
 /// A MAC as `ip link` shows it.
-fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
+pub(crate) fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
     let shown = netns.ip(&format!("-o link show {interface}"));
     let text = shown
         .split("link/ether ")
