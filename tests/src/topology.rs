@@ -253,10 +253,25 @@ pub fn with_private_namespaces(config: &str, id: &str) -> String {
         }
         text.push_str(line);
         text.push('\n');
-        if in_container && key == "name" {
+        if in_container && key == "name" && has_own_namespace(rest_of(config, line)) {
             let name = bare.split('"').nth(1).unwrap_or_default();
             text.push_str(&format!("netns = \"/run/netns/{id}-{name}\"\n"));
         }
     }
     text
+}
+
+/// What stands after a line of a text.
+fn rest_of<'t>(text: &'t str, line: &str) -> &'t str {
+    let end = line.as_ptr() as usize + line.len() - text.as_ptr() as usize;
+    text.get(end..).unwrap_or_default()
+}
+
+/// Whether the container that goes on with `rest` has a namespace that a config can name.
+fn has_own_namespace(rest: &str) -> bool {
+    let own = rest.split("\n[").next().unwrap_or_default();
+    let mut modes = own
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("mode = "));
+    !modes.any(|mode| mode.starts_with("\"container:") || mode.starts_with("\"host"))
 }

@@ -6,6 +6,7 @@ mod bed;
 mod change;
 mod errors;
 mod listing;
+mod networks;
 mod paths;
 mod purge;
 mod routes;

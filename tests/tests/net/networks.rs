@@ -1,0 +1,212 @@
+//! A container on two networks, and containers on none: who reaches it by which, and what moves with
+//! its gateway.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use netbpf_tests::{
+    netns::Netns,
+    scene::Scene,
+    sockets::{Conversation, Log, PATIENCE, Probe, Proto, SILENCE, Seen, serve},
+    topology::Family,
+};
+
+const CONFIG: &str = r#"
+[host]
+uplinks = ["up0"]
+
+[[network]]
+name = "front"
+subnets = ["172.28.0.0/24", "fd00:28::/64"]
+mtu = 1400
+
+[[network]]
+name = "back"
+subnets = ["172.29.0.0/24", "fd00:29::/64"]
+
+[[container]]
+name = "both"
+networks = [
+  { name = "front", ipv4 = "172.28.0.10", ipv6 = "fd00:28::10" },
+  { name = "back", ipv4 = "172.29.0.10", ipv6 = "fd00:29::10", gw_priority = 0 },
+]
+publish = ["8080:80", "8080:80/udp"]
+
+[[container]]
+name = "a"
+networks = [{ name = "front", ipv4 = "172.28.0.11", ipv6 = "fd00:28::11" }]
+
+[[container]]
+name = "b"
+networks = [{ name = "back", ipv4 = "172.29.0.11", ipv6 = "fd00:29::11" }]
+
+[[container]]
+name = "alone"
+mode = "none"
+
+[[container]]
+name = "side"
+mode = "container:both"
+"#;
+
+fn at(family: Family, v4: &str, v6: &str, port: u16) -> SocketAddr {
+    let text = match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    };
+    let address: IpAddr = text.parse().expect("an address");
+    SocketAddr::new(address, port)
+}
+
+/// Demands that a probe is answered by `by`, which sees `source`.
+#[track_caller]
+fn answered(probe: &Probe, log: &Log, by: &str, source: IpAddr) {
+    match probe.ask(PATIENCE, log) {
+        Seen::Answered {
+            by: name,
+            source: seen,
+        } => assert_eq!((name.as_str(), seen.ip()), (by, source), "{probe:?}"),
+        seen => panic!("{probe:?}: {seen}"),
+    }
+}
+
+#[track_caller]
+fn not_answered(probe: &Probe, log: &Log) {
+    let seen = probe.ask(SILENCE, log);
+    assert!(
+        matches!(seen, Seen::Silence | Seen::Unreachable),
+        "{probe:?}: {seen}"
+    );
+}
+
+/// Where the published port leads, by `port ls`.
+fn leads_to(scene: &Scene) -> Vec<String> {
+    let rows = scene.instance.json(&["port", "ls"]);
+    let rows = rows.as_array().cloned().unwrap_or_default();
+    rows.iter()
+        .filter_map(|row| Some(row["network"].as_str()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_container_on_two_networks_is_reached_by_both_and_published_by_its_gateway() {
+    let scene = Scene::with(CONFIG);
+    let log = Log::default();
+    let both = scene.container("both");
+    let _servers = [("both", 80), ("a", 80), ("b", 80)]
+        .map(|(name, port)| serve(&scene.container(name), name, &[port], &log));
+    for family in Family::ALL {
+        for proto in Proto::ALL {
+            let front = at(family, "172.28.0.10", "fd00:28::10", 80);
+            let back = at(family, "172.29.0.10", "fd00:29::10", 80);
+            let a = at(family, "172.28.0.11", "fd00:28::11", 80);
+            let b = at(family, "172.29.0.11", "fd00:29::11", 80);
+            let ask = |from: &Path, to| Probe::new(from, proto, to);
+            answered(&ask(&scene.container("a"), front), &log, "both", a.ip());
+            answered(&ask(&scene.container("b"), back), &log, "both", b.ip());
+            answered(&ask(&both, a), &log, "a", front.ip());
+            answered(&ask(&both, b), &log, "b", back.ip());
+            not_answered(&ask(&scene.container("a"), back), &log);
+            not_answered(&ask(&scene.container("a"), b), &log);
+        }
+    }
+    assert!(leads_to(&scene).iter().all(|network| network == "front"));
+    the_gateway_moves(&scene, &log);
+    containers_on_two_networks_are_no_routers(&scene, &log);
+    modes_without_networks(&scene);
+}
+
+fn the_gateway_moves(scene: &Scene, log: &Log) {
+    let client = scene.topology.client.path();
+    let published = |family: Family| SocketAddr::new(family.host(), 8080);
+    let open: Vec<Conversation> = Family::ALL
+        .iter()
+        .map(|family| Conversation::open(client, published(*family)).expect("a connection"))
+        .collect();
+    let across: Vec<Conversation> = Family::ALL
+        .iter()
+        .map(|family| {
+            let to = at(*family, "172.28.0.10", "fd00:28::10", 80);
+            Conversation::open(&scene.container("a"), to).expect("a connection")
+        })
+        .collect();
+    for conversation in open.iter().chain(&across) {
+        conversation.exchange().expect("it is answered");
+    }
+    scene.apply(&CONFIG.replace("gw_priority = 0", "gw_priority = 1"));
+    for conversation in &open {
+        assert!(
+            conversation.exchange_within(SILENCE).is_err(),
+            "a flow of a mapping that moved lives on"
+        );
+    }
+    for conversation in &across {
+        conversation.exchange().expect("a flow of neither lives on");
+    }
+    for family in Family::ALL {
+        for proto in [Proto::Tcp, Proto::Udp] {
+            let probe = Probe::new(client, proto, published(family));
+            answered(&probe, log, "both", family.client());
+        }
+    }
+    assert!(leads_to(scene).iter().all(|network| network == "back"));
+    let routes = Netns::existing(scene.container("both"));
+    assert!(
+        routes
+            .ip("route show default")
+            .contains("via 172.29.0.1 dev eth1")
+    );
+    assert!(
+        routes
+            .ip("-6 route show default")
+            .contains("via fd00:29::1 dev eth1")
+    );
+    scene.apply(CONFIG);
+    assert!(
+        routes
+            .ip("route show default")
+            .contains("via 172.28.0.1 dev eth0")
+    );
+}
+
+/// Also one that would like to be.
+fn containers_on_two_networks_are_no_routers(scene: &Scene, log: &Log) {
+    let both = Netns::existing(scene.container("both"));
+    both.set_sysctl("net/ipv4/ip_forward", "1");
+    both.set_sysctl("net/ipv6/conf/all/forwarding", "1");
+    let a = Netns::existing(scene.container("a"));
+    a.ip("route add 172.29.0.11/32 via 172.28.0.10");
+    a.ip("-6 route add fd00:29::11/128 via fd00:28::10");
+    for family in Family::ALL {
+        for proto in Proto::ALL {
+            let b = at(family, "172.29.0.11", "fd00:29::11", 80);
+            not_answered(&Probe::new(a.path(), proto, b), log);
+        }
+    }
+}
+
+fn modes_without_networks(scene: &Scene) {
+    let alone = Netns::existing(scene.container("alone"));
+    assert_eq!(alone.ip("-o link").lines().count(), 1);
+    let listed = scene.instance.json(&["container", "ls"]);
+    let modes: Vec<&str> = listed
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row["mode"].as_str())
+        .collect();
+    assert_eq!(
+        modes,
+        ["bridge", "bridge", "bridge", "none", "container:both"]
+    );
+    assert_eq!(listed[4]["netns"], listed[0]["netns"]);
+    let both = Netns::existing(scene.container("both"));
+    assert!(both.ip("-o link show dev eth0").contains("mtu 1400"));
+    assert!(both.ip("-o link show dev eth1").contains("mtu 1500"));
+    scene.apply(&CONFIG.replace("mtu = 1400", "mtu = 1300"));
+    assert!(both.ip("-o link show dev eth0").contains("mtu 1300"));
+    let bridge = scene.topology.host.ip("-o link show dev nb-front");
+    assert!(bridge.contains("mtu 1300"), "{bridge}");
+}
