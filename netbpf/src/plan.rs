@@ -4,6 +4,8 @@
 //! Two steps, for an ifindex is known only once its link exists: [`links`] says which links,
 //! addresses, sysctls and uplinks there must be, [`contents`] what the maps must hold then.
 
+pub mod names;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -145,6 +147,8 @@ pub struct Links {
     /// Sysctls of interfaces and their values, in the order in which they must be written. Those
     /// of a bridge come after it is made.
     pub sysctls: Vec<(Sysctl, &'static str)>,
+    /// The sections of files that name linked containers.
+    pub files: Vec<names::File>,
 }
 
 impl Links {
@@ -236,6 +240,7 @@ pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Erro
         bare_uplinks,
         sockets: sockets(model),
         sysctls,
+        files: names::files(model),
     })
 }
 

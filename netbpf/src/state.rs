@@ -403,6 +403,11 @@ pub enum Change {
         /// Its path.
         path: PathBuf,
     },
+    /// A section of a file.
+    Section {
+        /// The file.
+        path: PathBuf,
+    },
     /// A bridge that we made.
     Bridge {
         /// Its name.
@@ -458,6 +463,7 @@ impl Change {
         match (self, other) {
             (Self::Pins { instance: a }, Self::Pins { instance: b }) => a == b,
             (Self::Directory { path: a }, Self::Directory { path: b })
+            | (Self::Section { path: a }, Self::Section { path: b })
             | (Self::Netns { path: a, .. }, Self::Netns { path: b, .. }) => a == b,
             (Self::Bridge { name: a, .. }, Self::Bridge { name: b, .. })
             | (Self::Veth { name: a, .. }, Self::Veth { name: b, .. }) => a == b,
@@ -477,12 +483,17 @@ impl Change {
         }
     }
 
-    /// Whether it is gone after a reboot, or with the namespace that it was in.
+    /// Whether it is gone with the namespace that it was in.
     fn is_in_the_host_netns(&self) -> bool {
         !matches!(
             self,
-            Self::Pins { .. } | Self::Directory { .. } | Self::Netns { .. }
+            Self::Pins { .. } | Self::Directory { .. } | Self::Section { .. } | Self::Netns { .. }
         )
+    }
+
+    /// Whether it is still there after a reboot.
+    fn is_on_disk(&self) -> bool {
+        matches!(self, Self::Directory { .. } | Self::Section { .. })
     }
 }
 
@@ -524,8 +535,8 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal of `instance` for the namespace `host`, or begins one.
     ///
-    /// After a reboot it is empty, and so it is, but for what outlives it, when the namespace that
-    /// the instance belonged to is gone.
+    /// After a reboot it holds what is on disk, and when the namespace that the instance belonged to
+    /// is gone, what outlives that.
     ///
     /// # Errors
     ///
@@ -549,10 +560,13 @@ impl Journal {
             });
         };
         if found.boot != fresh.boot {
+            let mut changes = found.changes;
+            changes.retain(Change::is_on_disk);
             return Ok(Self {
                 path,
                 inventory: Inventory {
                     pending: found.pending,
+                    changes,
                     ..fresh
                 },
             });

@@ -13,6 +13,7 @@ pub mod netns;
 pub mod port;
 pub mod route;
 mod rtnl;
+pub mod section;
 pub mod sysctl;
 pub mod undo;
 pub mod watch;

@@ -1,14 +1,14 @@
 //! Takes back what an inventory says was created or changed. It never touches what is not in it,
 //! and never stops at an error: what can be put back is.
 
-use std::fs;
+use std::{fs, io};
 
 use super::{
     Host, Rtnl,
     bpffs::PinDirs,
     error::{Doing, Result},
     link::Mark,
-    netns,
+    netns, section,
 };
 use crate::state::{AdoptedBridge, Change, Origin};
 
@@ -70,7 +70,10 @@ pub fn undo(host: &Host, change: &Change) -> Result<()> {
             ..
         } => Ok(()),
         Change::Pins { instance } => PinDirs::of(instance).remove(),
+        Change::Section { path } => section::remove(path),
         Change::Directory { path } => match fs::remove_dir(path) {
+            // Somebody put something into it.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
             Err(error) if path.exists() => {
                 Err(error).doing(|| format!("remove {}", path.display()))
             }
@@ -89,7 +92,8 @@ fn order(change: &Change) -> u8 {
         Change::AdoptedBridge(_) => 4,
         Change::Sysctl { .. } => 5,
         Change::Pins { .. } => 6,
-        Change::Directory { .. } => 7,
+        Change::Section { .. } => 7,
+        Change::Directory { .. } => 8,
     }
 }
 

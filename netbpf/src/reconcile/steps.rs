@@ -6,7 +6,12 @@
 //! known to the programs and hooked before it is up, then ports lead there, then keys go, then
 //! policy is asked again, then hooks and links go.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
@@ -32,6 +37,7 @@ use crate::{
         neighbour::FdbEntry,
         netns,
         route::Route,
+        section,
         sysctl::Sysctl,
         undo,
     },
@@ -80,6 +86,8 @@ pub enum Step {
     Enslave(usize),
     /// Tells the bridge where the container's MAC is.
     Fdb(usize),
+    /// Writes the section of a file.
+    WriteFile(usize),
     /// Waits until what was brought up carries packets.
     AwaitRunning,
     /// Writes to the maps what leads where.
@@ -166,6 +174,7 @@ pub fn todo(
     for (index, namespace) in survey.links.namespaces.iter().enumerate() {
         lead_out(&mut todo, index, namespace, survey);
     }
+    names(&mut todo, survey);
     if todo.steps.iter().any(|step| matches!(step, Step::Up(_))) {
         todo.steps.push(Step::AwaitRunning);
     }
@@ -244,6 +253,10 @@ fn wanted_in_journal(instance: &Instance, survey: &Survey) -> Vec<Noted> {
     let namespaces = survey.links.namespaces.iter();
     wanted.extend(namespaces.map(|namespace| noted_netns(namespace, None)));
     wanted.extend(survey.links.ends.iter().map(noted_veth));
+    for file in &survey.links.files {
+        wanted.push(noted_section(file));
+        wanted.extend(directories(file));
+    }
     let sysctls = survey.links.sysctls.iter();
     wanted.extend(sysctls.map(|(sysctl, _)| noted_sysctl(sysctl, String::new())));
     wanted
@@ -298,6 +311,24 @@ fn noted_veth(end: &plan::End) -> Noted {
         mac: end.veth_mac,
         container: end.container.clone(),
     }
+}
+
+fn noted_section(file: &plan::names::File) -> Noted {
+    Noted::Section {
+        path: file.path.clone(),
+    }
+}
+
+/// The directories that a file needs, the outer one first.
+fn directories(file: &plan::names::File) -> impl Iterator<Item = Noted> {
+    let inner = file.path.parent();
+    let outer = inner.and_then(Path::parent);
+    [outer, inner]
+        .into_iter()
+        .flatten()
+        .map(|path| Noted::Directory {
+            path: path.to_owned(),
+        })
 }
 
 fn noted_sysctl(sysctl: &Sysctl, old: String) -> Noted {
@@ -451,6 +482,24 @@ fn links_of_end(todo: &mut Todo, index: usize, end: &plan::End, seen: &EndSeen) 
         Some(_) => todo.change("container", &end.container, detail),
     }
     todo.steps.push(Step::MakeVeth(index));
+}
+
+/// The files that name linked containers.
+fn names(todo: &mut Todo, survey: &Survey) {
+    let files = survey.links.files.iter().zip(&survey.files);
+    for (index, (file, seen)) in files.enumerate() {
+        todo.noted.push(noted_section(file));
+        if seen.as_ref() == Some(&file.section) {
+            continue;
+        }
+        let name = file.path.display().to_string();
+        let detail = format!("the links of container {}", file.container);
+        match seen {
+            None => todo.add("file", &name, detail),
+            Some(_) => todo.change("file", &name, detail),
+        }
+        todo.steps.push(Step::WriteFile(index));
+    }
 }
 
 fn uplinks(todo: &mut Todo, survey: &Survey) {
@@ -736,7 +785,8 @@ fn removals(todo: &mut Todo, journal: &Journal, wanted: &[Noted]) {
         Noted::Address { .. } => 2,
         Noted::Sysctl { .. } => 3,
         Noted::Bridge { .. } | Noted::AdoptedBridge(_) => 4,
-        Noted::Pins { .. } | Noted::Directory { .. } => 5,
+        Noted::Section { .. } => 5,
+        Noted::Pins { .. } | Noted::Directory { .. } => 6,
     });
     for change in &gone {
         if let Some(change) = super::words::removal(change) {
@@ -809,6 +859,7 @@ impl Doer<'_> {
             Step::Routes(index) => self.routes(*index),
             Step::Enslave(index) => self.enslave(*index),
             Step::Fdb(index) => self.fdb(*index),
+            Step::WriteFile(index) => self.write_file(*index),
             Step::AwaitRunning => self.await_running(),
             Step::WriteMappings => self.write_mappings(),
             Step::Detach(pin) => Ok(attach::detach(&self.pins(), *pin)?),
@@ -966,6 +1017,21 @@ impl Doer<'_> {
         let end = &self.survey.links.ends[index];
         let port = self.index(&end.veth)?;
         Ok(self.host.rtnl().set_fdb(FdbEntry { mac: end.mac, port })?)
+    }
+
+    fn write_file(&mut self, index: usize) -> Result<()> {
+        let file = &self.survey.links.files[index];
+        for directory in directories(file) {
+            let Noted::Directory { path } = &directory else {
+                continue;
+            };
+            if !path.is_dir() {
+                self.journal.extend(std::slice::from_ref(&directory))?;
+                fs::create_dir(path)
+                    .with_context(|| format!("failed to create {}", path.display()))?;
+            }
+        }
+        Ok(section::write(&file.path, &file.section)?)
     }
 
     /// Until then a bridge drops what is for its new ports. A container that took its own side down

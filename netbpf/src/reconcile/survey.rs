@@ -30,7 +30,7 @@ use crate::{
         link::{BridgeFound, Link, Mark},
         netns,
         route::Route,
-        xfrm,
+        section, xfrm,
     },
     model::Model,
     naming,
@@ -101,6 +101,8 @@ pub struct Survey {
     pub ends: Vec<EndSeen>,
     /// The values of the plan's sysctls; none where the interface is still to be made.
     pub sysctls: Vec<Option<String>>,
+    /// The sections of the plan's files; none where there is none.
+    pub files: Vec<Option<String>>,
     /// The hooks of wanted interfaces that are in place.
     pub hooked: Vec<Place>,
     /// The pinned links, wanted or not.
@@ -172,6 +174,7 @@ pub fn survey(
         namespaces: Vec::new(),
         ends: Vec::new(),
         sysctls: Vec::new(),
+        files: Vec::new(),
         hooked: Vec::new(),
         pinned: attach::pinned(&pins)?,
         sockets: SocketsSeen::look(&pins)?,
@@ -204,6 +207,9 @@ pub fn survey(
         survey
             .sysctls
             .push(if is_leaving { None } else { sysctl.read()? });
+    }
+    for file in &survey.links.files {
+        survey.files.push(section::read(&file.path)?);
     }
     survey.hooked = hooked(&pins, &survey)?;
     if dataplane::is_loaded(&pins) {

@@ -154,6 +154,7 @@ pub fn removal(noted: &Noted) -> Option<Change> {
     match noted {
         Noted::Pins { instance } => remove("dataplane", instance, String::new()),
         Noted::Directory { .. } => None,
+        Noted::Section { path } => remove("file", &path.display().to_string(), String::new()),
         Noted::Bridge { name, alias, .. } => {
             let network = alias.rsplit(':').next().unwrap_or(name);
             remove("network", network, format!("bridge {name}"))

@@ -5,6 +5,7 @@
 mod apply;
 mod bed;
 mod faults;
+mod links;
 mod moves;
 mod networks;
 mod run;
