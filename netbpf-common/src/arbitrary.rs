@@ -99,7 +99,7 @@ pub fn flow<F: Draw>() -> impl Strategy<Value = NewFlow<F>> {
     (
         (tuple::<F>(), source, destination),
         (state(), end(), end()),
-        (any::<u32>(), any::<u32>(), 0..=1_u8),
+        (any::<u32>(), any::<u32>(), any::<u32>(), 0..=1_u8),
     )
         .prop_map(|((tuple, source, destination), (state, from, to), rest)| {
             let mut flow = NewFlow::default();
@@ -110,7 +110,12 @@ pub fn flow<F: Draw>() -> impl Strategy<Value = NewFlow<F>> {
             if let Some((addr, port)) = source {
                 flow.translated = flow.translated.with_source(addr, port);
             }
-            (flow.mapping, flow.via_ifindex, flow.routed) = rest;
+            (
+                flow.mapping,
+                flow.via_ifindex,
+                flow.ingress_ifindex,
+                flow.routed,
+            ) = rest;
             flow
         })
 }

@@ -324,7 +324,8 @@ pub struct Entry<F: Family> {
     pub mtu: u16,
     /// The packet's tuple after its translation: the reversed key of the other half.
     pub translated: Tuple<F>,
-    /// The bridge from which a packet to the outside is routed; 0 for the other ways.
+    /// The bridge from which a packet to the outside is routed; for the original half of a flow
+    /// from outside the interface by which its first packet came; else 0.
     pub via_ifindex: u32,
 }
 
@@ -402,6 +403,8 @@ pub struct NewFlow<F: Family> {
     pub mapping: u32,
     /// The bridge from which the flow is routed to the outside; 0: it is not.
     pub via_ifindex: u32,
+    /// The interface by which a flow from outside came; 0: it did not.
+    pub ingress_ifindex: u32,
     /// 1 if its packets are routed, not bridged.
     pub routed: u8,
     /// Its first [`State`].
@@ -435,6 +438,7 @@ impl<F: Family> NewFlow<F> {
         self.to = to;
         self.mapping = 0;
         self.via_ifindex = 0;
+        self.ingress_ifindex = 0;
         self.routed = 0;
         self.state = state as u8;
     }
@@ -506,10 +510,10 @@ impl<F: Family> NewFlow<F> {
             Direction::Original => self.translated,
             Direction::Reply => self.original.reversed(),
         };
-        entry.via_ifindex = if to.way == way::OUTSIDE {
-            self.via_ifindex
-        } else {
-            0
+        entry.via_ifindex = match direction {
+            _ if to.way == way::OUTSIDE => self.via_ifindex,
+            Direction::Original => self.ingress_ifindex,
+            Direction::Reply => 0,
         };
     }
 }

@@ -1,6 +1,6 @@
 //! Who may talk to whom, asked once per flow.
 
-use self::flags::{ICC, INTERNAL};
+use self::flags::{ICC, INTERNAL, UNPROTECTED};
 use crate::verdict::DropReason;
 
 /// What one family of a network is like, see [`crate::family::Family::flags`].
@@ -51,6 +51,11 @@ pub enum Access {
     Published,
     /// A service of the sender's network.
     Service,
+    /// The receiver's own address was asked, for what is open there: a published port or an echo
+    /// in a network that is routed, a published port by a sender that the network trusts.
+    Opened,
+    /// The receiver's own address was asked, at a port to which the sender has a link.
+    Linked,
 }
 
 /// The table of design §1, for flows.
@@ -80,8 +85,9 @@ pub const fn decide(from: Party, to: Party, access: Access) -> Result<(), DropRe
                 return Err(DropReason::InternalNetwork);
             }
             match access {
-                Access::Published => Ok(()),
-                Access::Direct | Access::Service => Err(DropReason::DirectAccess),
+                Access::Published | Access::Opened => Ok(()),
+                Access::Direct if flags & UNPROTECTED != 0 => Ok(()),
+                Access::Direct | Access::Service | Access::Linked => Err(DropReason::DirectAccess),
             }
         }
         (
@@ -96,7 +102,9 @@ pub const fn decide(from: Party, to: Party, access: Access) -> Result<(), DropRe
         ) => {
             if from == to {
                 return match access {
-                    Access::Direct if to_flags & ICC == 0 => Err(DropReason::IccDisabled),
+                    Access::Direct | Access::Opened if to_flags & ICC == 0 => {
+                        Err(DropReason::IccDisabled)
+                    }
                     _ => Ok(()),
                 };
             }
@@ -104,8 +112,11 @@ pub const fn decide(from: Party, to: Party, access: Access) -> Result<(), DropRe
                 return Err(DropReason::InternalNetwork);
             }
             match access {
-                Access::Published => Ok(()),
-                Access::Direct | Access::Service => Err(DropReason::IsolatedNetwork),
+                Access::Published | Access::Opened => Ok(()),
+                Access::Direct if to_flags & UNPROTECTED != 0 => Ok(()),
+                Access::Direct | Access::Service | Access::Linked => {
+                    Err(DropReason::IsolatedNetwork)
+                }
             }
         }
     }

@@ -266,6 +266,7 @@ reasons! {
         NotTranslatable => "not_translatable", "the translation of this packet can't be written";
         UnannouncedPort => "unannounced_port", "a frame from a bridge port that is not ours";
         UntranslatedSource => "untranslated_source", "a container's packet would have left with its own address";
+        SourceDenied => "source_denied", "the published port does not answer this source";
     }
 }
 

@@ -6,10 +6,11 @@
 use netbpf_common::{
     config::GlobalConfig,
     conntrack::{
-        Entry, NewFlow, State, Tick, entry_flags, is_initial_syn, next_datagram, next_tcp, origin,
-        way,
+        Entry, NewFlow, State, Tick, entry_flags, first_state, is_initial_syn, next_datagram,
+        next_tcp, origin, way,
     },
-    packet::Packet,
+    family::Family,
+    packet::{Packet, tcp_flags},
     tuple::{Direction, Tuple, proto},
     verdict::DropReason,
     wire::Mac,
@@ -18,7 +19,7 @@ use netbpf_common::{
 use crate::{
     kernel,
     maps::{self, Half, Tables},
-    policy,
+    policy, source,
     subprograms::Subprograms,
     way as route,
 };
@@ -39,10 +40,26 @@ pub fn find<F: Tables>(tuple: &Tuple<F>, in_ifindex: u32) -> Option<Half<F>> {
     F::half(tuple).filter(|half| half.in_ifindex == in_ifindex)
 }
 
-/// As [`find`], for a frame from a container, which must have the container's MAC.
+/// As [`find`], for a frame from a container, which must have the container's MAC. An answer may
+/// come by another interface of the same container.
 #[inline(always)]
 pub fn find_from<F: Tables>(tuple: &Tuple<F>, in_ifindex: u32, mac: Mac) -> Option<Half<F>> {
-    find(tuple, in_ifindex).filter(|half| half.in_mac == mac)
+    let half = F::half(tuple)?;
+    if half.in_ifindex == in_ifindex && half.in_mac == mac {
+        return Some(half);
+    }
+    source::is_same_sender(half.in_ifindex, in_ifindex, mac).then_some(half)
+}
+
+/// As [`find`], for what a container says about a flow of its own: any interface of it will do.
+#[inline(always)]
+pub fn find_of<F: Tables>(tuple: &Tuple<F>, in_ifindex: u32) -> Option<Half<F>> {
+    let half = F::half(tuple)?;
+    if half.in_ifindex == in_ifindex {
+        return Some(half);
+    }
+    let interface = maps::interface(in_ifindex)?;
+    source::is_same_container(half.in_ifindex, interface).then_some(half)
 }
 
 /// Moves a known flow on by one packet.
@@ -71,6 +88,17 @@ pub fn advance<F: Tables + Subprograms>(half: Half<F>, packet: &Packet<F>, len: 
     }
     half.touch(len, now);
     Known::Flow(half)
+}
+
+/// The first state of a flow that nothing translates: TCP may be adopted in mid-stream. Nobody has
+/// answered yet, so that it begins half open: else one sender could fill the table.
+#[inline(always)]
+pub fn first_untranslated<F: Family>(packet: &Packet<F>) -> Option<State> {
+    let state = first_state(packet.tuple.proto, packet.tcp_flags);
+    if state.is_some() || packet.tuple.proto != proto::TCP {
+        return state;
+    }
+    (packet.tcp_flags & (tcp_flags::RST | tcp_flags::SYN) == 0).then_some(State::SynSent)
 }
 
 /// What comes of [`change()`].

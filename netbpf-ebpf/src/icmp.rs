@@ -70,7 +70,7 @@ pub fn related<F: Stages>(hook: Hook, skb: Skb, in_ifindex: u32, unrelated: Verd
         return refuse(hook, skb, DropReason::Malformed);
     };
     *key = inner.tuple.reversed();
-    let Some(half) = conntrack::find(key, in_ifindex) else {
+    let Some(half) = conntrack::find_of(key, in_ifindex) else {
         return finish(hook, skb, unrelated);
     };
     if packet.tuple.dst_addr != key.dst_addr {

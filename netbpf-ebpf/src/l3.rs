@@ -35,6 +35,7 @@ mod rewrite;
 mod service;
 mod skb;
 mod socket;
+mod source;
 mod subprograms;
 mod sweep;
 mod tell;

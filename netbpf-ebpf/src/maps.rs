@@ -327,7 +327,6 @@ pub fn mapping_flags(key: &MappingKey) -> Option<u32> {
 
 /// Whether a network trusts whoever comes by an interface.
 #[inline(always)]
-#[expect(dead_code, reason = "the ABI comes before its use")]
 pub fn is_trusted_interface(key: &TrustedInterface) -> bool {
     // SAFETY: see `interface`.
     unsafe { TRUSTED_INTERFACES.get(key) }.is_some()
@@ -335,7 +334,6 @@ pub fn is_trusted_interface(key: &TrustedInterface) -> bool {
 
 /// Whether a link opens a port.
 #[inline(always)]
-#[expect(dead_code, reason = "the ABI comes before its use")]
 pub fn is_linked(key: &LinkKey) -> bool {
     // SAFETY: see `interface`.
     unsafe { LINKS.get(key) }.is_some()
@@ -601,10 +599,8 @@ pub trait Tables: Family {
     /// Where a published port leads.
     fn published(key: &PortKey<Self>) -> Option<&'static PublishTarget<Self>>;
     /// What the lists of a mapping say about a source.
-    #[expect(dead_code, reason = "the ABI comes before its use")]
     fn listed(source: &ScopedAddr<Self>) -> Option<u32>;
     /// Whether a network trusts a source.
-    #[expect(dead_code, reason = "the ABI comes before its use")]
     fn is_trusted_source(source: &ScopedAddr<Self>) -> bool;
     /// A service port's backends.
     fn service(key: &PortKey<Self>) -> Option<&'static Service<Self>>;

@@ -65,6 +65,18 @@ pub fn wildcard<F: Tables>(port: Be16, proto: u8) -> Option<&'static PublishTarg
     })
 }
 
+/// The published port that a packet to a container's own address asks for, where the container's
+/// network is routed or trusts somebody.
+#[inline(always)]
+pub fn own_port<F: Tables>(tuple: &Tuple<F>) -> Option<&'static PublishTarget<F>> {
+    F::published(&PortKey {
+        addr: tuple.dst_addr,
+        port: tuple.dst_port,
+        proto: tuple.proto,
+        pad: 0,
+    })
+}
+
 /// How the reply key of a draft is found.
 pub mod commit {
     /// Nothing is translated: the key is what it is.

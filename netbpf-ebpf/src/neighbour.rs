@@ -5,16 +5,17 @@
 
 use netbpf_common::{
     endpoint::{Endpoint, Interface, MacKey},
-    family::{Family, V6},
+    family::{Family, V4, V6},
     packet::{Fragment, Packet},
     tuple::proto,
     verdict::{DropReason, Verdict},
-    wire::{Ipv4, Ipv6, Mac},
+    wire::{Ipv6, Mac},
 };
 
 use crate::{
     maps::{self, Tables},
     skb::{Ethernet, Skb},
+    source,
 };
 
 /// ICMPv6 types of neighbour discovery (RFC 4861, 4).
@@ -39,17 +40,30 @@ pub fn arp(skb: Skb, ethernet: &Ethernet, interface: &Interface) -> Verdict {
     let Some(arp) = skb.arp() else {
         return Verdict::drop(DropReason::Malformed);
     };
-    let own = interface.address_v4;
-    let is_own = arp.sender == Ipv4::UNSPECIFIED || arp.sender == own;
-    if ethernet.src != interface.mac || arp.sender_mac != interface.mac || !is_own {
+    let may_use_macs = source::may_use_mac(interface, ethernet.src)
+        && source::may_use_mac(interface, arp.sender_mac);
+    // A container that answers by another of its interfaces asks with the address that it
+    // answers from.
+    let may_send = is_own::<V4>(&arp.sender, interface)
+        || (arp.operation == REQUEST && source::is_siblings::<V4>(interface, &arp.sender));
+    if !may_use_macs || !may_send {
         return Verdict::drop(DropReason::ArpSender);
     }
     let known = if arp.operation == REQUEST {
-        ours(netbpf_common::family::V4::endpoint(&arp.target), interface)
+        ours(V4::endpoint(&arp.target), interface)
     } else {
         by_mac(ethernet.dst, interface)
     };
     to_known_or_bridge(known)
+}
+
+/// Whether a container may say that an address is its own.
+#[inline(always)]
+fn is_own<F: Tables>(addr: &F::Addr, interface: &Interface) -> bool {
+    if F::is_unspecified(addr) || *addr == F::interface_address(interface) {
+        return true;
+    }
+    source::is_unchecked(interface) && source::may_carry::<F>(interface, addr)
 }
 
 /// What is special about an IP packet from a container on its own link.
@@ -66,7 +80,7 @@ pub trait OnLink: Family {
     fn is_on_link(packet: &Packet<Self>) -> bool;
 }
 
-impl OnLink for netbpf_common::family::V4 {
+impl OnLink for V4 {
     #[inline(always)]
     fn on_link(
         _skb: Skb,
@@ -143,7 +157,7 @@ impl OnLink for V6 {
 #[inline(always)]
 fn may_advertise(target: &Ipv6, interface: &Interface) -> bool {
     if !V6::is_link_local(target) {
-        return *target == interface.address_v6 && *target != Ipv6::UNSPECIFIED;
+        return is_own::<V6>(target, interface) && *target != Ipv6::UNSPECIFIED;
     }
     let Some(mac) = mac_of(target) else {
         return true;

@@ -2,25 +2,20 @@
 
 use netbpf_common::{
     conntrack::{Entry, entry_flags, origin, way},
-    endpoint::{HostAddress, Interface, Network, host_address_flags},
+    endpoint::{HostAddress, Network, host_address_flags},
     family::Family,
-    nat::MappingKey,
+    nat::{MappingKey, PublishTarget, target_flags},
+    packet::Packet,
     policy::{Access, Party, decide, flags},
+    senders::{LinkKey, ScopedAddr, TrustedInterface, admits},
     tuple::{Direction, Tuple},
+    verdict::DropReason,
 };
 
-use crate::maps::{self, Half, Tables};
-
-/// Whether a container may send from `src`: its own address, and what it needs on its own link
-/// before and beside that.
-#[inline(always)]
-pub fn owns_source<F: Family>(interface: &Interface, src: &F::Addr, dst: &F::Addr) -> bool {
-    if F::is_unspecified(src) {
-        return F::is_multicast(dst);
-    }
-    *src == F::interface_address(interface)
-        || (stays_on_link::<F>(src) && (F::is_multicast(dst) || stays_on_link::<F>(dst)))
-}
+use crate::{
+    maps::{self, Half, Tables},
+    nat,
+};
 
 /// Whether an address means something on its own link alone. IPv4's link-local addresses do not:
 /// clouds serve their metadata from one, and hosts route to it.
@@ -75,49 +70,223 @@ fn mapping_stands<F: Tables>(half: &Entry<F>) -> bool {
         })
 }
 
+/// A container as the one that is asked for.
+pub struct Receiver<'a> {
+    /// Its endpoint id.
+    pub endpoint: u32,
+    /// Its network's id.
+    pub network_id: u32,
+    /// Its network.
+    pub network: &'a Network,
+}
+
+/// Who asks for a container's own address.
+pub struct Asker {
+    /// As policy sees it.
+    pub party: Party,
+    /// A container's endpoint id; 0: none.
+    pub endpoint: u32,
+    /// The interface by which it comes to other networks: its own bridge, or one to the outside.
+    pub ifindex: u32,
+}
+
+/// Whether a packet that begins a flow may go to a container's own address.
+///
+/// # Errors
+///
+/// The reason why it may not.
+#[inline(always)]
+pub fn own_address<F: Tables>(
+    packet: &Packet<F>,
+    from: &Asker,
+    to: &Receiver<'_>,
+) -> Result<(), DropReason> {
+    // Of ICMP a routed network opens echo requests alone.
+    if packet.tuple.is_icmp() && packet.icmp_type != F::ECHO_REQUEST {
+        let party = container::<F>(to.network_id, to.network);
+        return decide(from.party, party, Access::Direct);
+    }
+    flow_to_own_address(&packet.tuple, from, to)
+}
+
+/// As [`own_address`], for the tuple of a flow's first packet.
+#[inline(always)]
+fn flow_to_own_address<F: Tables>(
+    tuple: &Tuple<F>,
+    from: &Asker,
+    to: &Receiver<'_>,
+) -> Result<(), DropReason> {
+    let party = container::<F>(to.network_id, to.network);
+    if is_neighbour(from.party, to.network_id) {
+        return decide(from.party, party, neighbours_access(tuple, from, to));
+    }
+    let of = F::flags(to.network);
+    if of & flags::ROUTED != 0 && tuple.is_icmp() {
+        return decide(from.party, party, Access::Opened);
+    }
+    if of & (flags::ROUTED | flags::TRUSTED) != 0
+        && let Some(target) = nat::own_port(tuple)
+        && target.endpoint == to.endpoint
+        && (of & flags::ROUTED != 0
+            || is_trusted::<F>(from.ifindex, &tuple.src_addr, to.network_id))
+    {
+        decide(from.party, party, Access::Opened)?;
+        return listed(target, &tuple.src_addr);
+    }
+    decide(from.party, party, Access::Direct)
+}
+
+/// Whether a party is a container of this network.
+#[inline(always)]
+pub const fn is_neighbour(party: Party, of: u32) -> bool {
+    matches!(party, Party::Container { network, .. } if network == of)
+}
+
+/// How a container reaches another one of its network.
+#[inline(always)]
+fn neighbours_access<F: Tables>(tuple: &Tuple<F>, from: &Asker, to: &Receiver<'_>) -> Access {
+    if F::flags(to.network) & flags::ICC != 0 {
+        return Access::Direct;
+    }
+    let link = LinkKey {
+        from_endpoint: from.endpoint,
+        to_endpoint: to.endpoint,
+        port: tuple.dst_port,
+        proto: tuple.proto,
+        pad: 0,
+    };
+    if maps::is_linked(&link) {
+        Access::Linked
+    } else {
+        Access::Direct
+    }
+}
+
+/// Whether a network trusts who comes by an interface with a source.
+#[inline(always)]
+fn is_trusted<F: Tables>(ifindex: u32, src: &F::Addr, network: u32) -> bool {
+    maps::is_trusted_interface(&TrustedInterface { network, ifindex })
+        || F::is_trusted_source(&ScopedAddr {
+            scope: network,
+            addr: *src,
+        })
+}
+
+/// Whether the lists of a mapping let a source in. They are about the outside and other networks,
+/// not about the receiver's neighbours.
+///
+/// # Errors
+///
+/// [`DropReason::SourceDenied`].
+#[inline(always)]
+pub fn listed<F: Tables>(target: &PublishTarget<F>, src: &F::Addr) -> Result<(), DropReason> {
+    if target.flags & target_flags::LISTED == 0 {
+        return Ok(());
+    }
+    let flags = maps::mapping_flags(&MappingKey {
+        mapping: target.mapping,
+        endpoint: target.endpoint,
+    });
+    let source = ScopedAddr {
+        scope: target.mapping,
+        addr: *src,
+    };
+    match flags {
+        Some(flags) if admits(flags, F::listed(&source)) => Ok(()),
+        _ => Err(DropReason::SourceDenied),
+    }
+}
+
 /// Whether policy, as it is now, agrees to a flow that it once agreed to. `key` is `half`'s.
 #[inline(always)]
 pub fn still_allows<F: Tables>(half: Half<F>, key: &Tuple<F>) -> bool {
     if !ends_stand(half) {
         return false;
     }
-    let sender = Side {
-        endpoint: half.in_endpoint,
-        ifindex: half.in_ifindex,
+    let partner = half.partner();
+    let (original, first) = match half.direction() {
+        Direction::Original => (half, key),
+        Direction::Reply => match F::half(&partner) {
+            Some(original) => (original, &partner),
+            None => return false,
+        },
     };
-    let receiver = Side {
-        endpoint: half.out_endpoint,
-        ifindex: half.out_ifindex,
-    };
-    let reversed = half.partner();
-    let ((from, from_key), (to, to_key)) = match half.direction() {
-        Direction::Original => ((sender, key), (receiver, &reversed)),
-        Direction::Reply => ((receiver, &reversed), (sender, key)),
-    };
-    // A flow from or to the host: the half that the host's packets have says which address.
-    let (Some(from), Some(to)) = (
-        from.party(from_key, half.way == way::HOST || half.in_ifindex == 0),
-        to.party(to_key, half.way == way::HOST || half.in_ifindex == 0),
-    ) else {
+    let Some(from) = asker(original, first) else {
         return false;
     };
-    if leaves_as_it_is(&half) && is_masqueraded(from) || has_lost_its_address(&half, key) {
+    if has_lost_its_address(&half, key) {
         return false;
     }
-    let access = if half.mapping == 0 {
-        Access::Direct
-    } else {
-        Access::Published
-    };
-    decide(from, to, access).is_ok()
+    match original.way {
+        way::CONTAINER => reaches_container(original, first, &from),
+        way::HOST => {
+            let to = host(F::host_address(&original.translated.dst_addr));
+            decide(from.party, to, Access::Direct).is_ok()
+        }
+        _ => {
+            decide(from.party, Party::Outside, Access::Direct).is_ok()
+                && (original.flags & entry_flags::REWRITE != 0 || !is_masqueraded(from.party))
+        }
+    }
 }
 
-/// Whether a flow that a container began goes out with the container's own address.
+/// Who began a flow, by its original half and first packet.
 #[inline(always)]
-fn leaves_as_it_is<F: Family>(half: &Entry<F>) -> bool {
-    half.via_ifindex != 0
-        && half.direction() == Direction::Original
-        && half.flags & entry_flags::REWRITE == 0
+fn asker<F: Tables>(original: Half<F>, first: &Tuple<F>) -> Option<Asker> {
+    if original.in_endpoint != 0 {
+        let interface = maps::interface(original.in_ifindex)?;
+        let network = maps::network(interface.network)?;
+        return Some(Asker {
+            party: container::<F>(interface.network, network),
+            endpoint: original.in_endpoint,
+            ifindex: network.bridge_ifindex,
+        });
+    }
+    let party = if original.in_ifindex == origin::HOST {
+        host(F::host_address(&first.src_addr))
+    } else {
+        Party::Outside
+    };
+    Some(Asker {
+        party,
+        endpoint: 0,
+        ifindex: original.via_ifindex,
+    })
+}
+
+/// Whether a flow may go on to a container, as it began.
+#[inline(always)]
+fn reaches_container<F: Tables>(original: Half<F>, first: &Tuple<F>, from: &Asker) -> bool {
+    let Some(interface) = maps::interface(original.out_ifindex) else {
+        return false;
+    };
+    let Some(network) = maps::network(interface.network) else {
+        return false;
+    };
+    let to = Receiver {
+        endpoint: original.out_endpoint,
+        network_id: interface.network,
+        network,
+    };
+    // What the host's own processes ask for was settled where they did.
+    if matches!(from.party, Party::Host { .. }) {
+        return true;
+    }
+    if original.mapping == 0 {
+        return flow_to_own_address(first, from, &to).is_ok();
+    }
+    let party = container::<F>(to.network_id, to.network);
+    let address = F::host_address(&first.dst_addr);
+    if address.is_some_and(|address| address.flags & host_address_flags::VIP != 0) {
+        return decide(from.party, party, Access::Service).is_ok();
+    }
+    let Some(target) = nat::published(first, address) else {
+        return false;
+    };
+    target.mapping == original.mapping
+        && target.endpoint == to.endpoint
+        && decide(from.party, party, Access::Published).is_ok()
+        && (is_neighbour(from.party, to.network_id) || listed(target, &first.src_addr).is_ok())
 }
 
 /// Whether a masqueraded flow has a source address that the host no longer has.
@@ -147,27 +316,4 @@ pub fn mtu_to<F: Family>(half: &Entry<F>) -> u16 {
 #[inline(always)]
 const fn is_masqueraded(from: Party) -> bool {
     matches!(from, Party::Container { flags: of, .. } if of & flags::MASQUERADE != 0)
-}
-
-/// One end of a flow, as its entry knows it.
-#[derive(Clone, Copy)]
-struct Side {
-    endpoint: u32,
-    ifindex: u32,
-}
-
-impl Side {
-    /// The end as policy sees it; `key` is the tuple of the packets that it sends.
-    #[inline(always)]
-    fn party<F: Tables>(self, key: &Tuple<F>, is_with_host: bool) -> Option<Party> {
-        if self.endpoint != 0 {
-            let interface = maps::interface(self.ifindex)?;
-            let network = maps::network(interface.network)?;
-            return Some(container::<F>(interface.network, network));
-        }
-        if is_with_host {
-            return Some(host(F::host_address(&key.src_addr)));
-        }
-        Some(Party::Outside)
-    }
 }

@@ -9,6 +9,7 @@ mod blocks;
 mod check;
 mod container;
 mod findings;
+mod gateway_mode;
 mod host;
 mod keys;
 mod links;

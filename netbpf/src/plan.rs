@@ -17,9 +17,7 @@ use ipnet::IpNet;
 use netbpf_common::{
     config::{ABI_VERSION, GlobalConfig, config_flags},
     conntrack::{Tick, Timeouts},
-    endpoint::{
-        Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
-    },
+    endpoint::{Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, role},
     family::{Family, V4, V6},
     nat::{MappingKey, PortKey, PublishTarget, mapping_flags, reserved_bit, target_flags},
     service::{Backend, MAX_BACKENDS, Service},
@@ -41,9 +39,11 @@ use crate::{
         link::{Framing, Link},
         sysctl::{Knob, Sysctl},
     },
-    model::{self, Model},
+    model::{self, GatewayMode, Model},
     naming,
 };
+
+mod senders;
 
 /// What was seen on the host.
 #[derive(Clone, Debug, Default)]
@@ -245,14 +245,11 @@ pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Erro
 }
 
 fn bridge(instance: &str, model: &Model, network: &model::Network, facts: &Facts) -> Bridge {
-    let gateways = network
-        .subnets
-        .iter()
-        .zip(&network.gateways)
-        .filter_map(|(subnet, gateway)| {
-            let net = IpNet::new(*gateway, subnet.prefix_len()).ok()?;
-            Some((net, Preference::Preferred))
-        });
+    let gateways = network.subnets.iter().filter_map(|subnet| {
+        let gateway = network.gateway(model::Family::of_net(*subnet))?;
+        let net = IpNet::new(gateway, subnet.prefix_len()).ok()?;
+        Some((net, Preference::Preferred))
+    });
     let vips = model
         .services
         .iter()
@@ -418,10 +415,14 @@ fn sysctls(model: &Model, bridges: &[Bridge], facts: &Facts) -> Vec<(Sysctl, &'s
         }
     }
     for (bridge, network) in bridges.iter().zip(&model.networks) {
-        if network.subnet_v4().is_some() {
+        let has_gateway = |family| network.gateway(family).is_some();
+        if has_gateway(model::Family::V4) {
             wanted.push((Sysctl::new(Knob::Ipv4Forwarding, &bridge.name), "1"));
         }
-        if network.subnet_v6().is_some() {
+        if network.gateway_mode_v6 == GatewayMode::Isolated {
+            // Not even a link-local address.
+            wanted.push((Sysctl::new(Knob::Ipv6Disable, &bridge.name), "1"));
+        } else if has_gateway(model::Family::V6) {
             wanted.push((Sysctl::new(Knob::Ipv6Disable, &bridge.name), "0"));
             wanted.push((Sysctl::new(Knob::Ipv6Forwarding, &bridge.name), "1"));
         }
@@ -470,12 +471,12 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
             existing(facts, &bridge.name)?,
         );
     }
-    for (end, (_, attachment)) in links.ends.iter().zip(model.ends()) {
+    for (end, (container, attachment)) in links.ends.iter().zip(model.ends()) {
         let Some(network) = model.network(&attachment.network) else {
             continue;
         };
         let veth = existing(facts, &end.veth)?;
-        put_end(&mut contents, attachment, network.id, veth.index);
+        put_end(&mut contents, container, attachment, network.id, veth.index);
     }
     for name in &links.uplinks {
         put_uplink(&mut contents, existing(facts, name)?, facts);
@@ -490,7 +491,12 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
         put_service(&mut contents, model, service);
     }
     put_reserved_ports(&mut contents, model, facts);
+    senders::put(&mut contents, model, facts);
     Ok(contents)
+}
+
+const fn flag(is_set: bool, flag: u32) -> u32 {
+    if is_set { flag } else { 0 }
 }
 
 fn existing<'a>(facts: &'a Facts, name: &str) -> Result<&'a Link, Error> {
@@ -499,20 +505,13 @@ fn existing<'a>(facts: &'a Facts, name: &str) -> Result<&'a Link, Error> {
         .ok_or_else(|| Error::host(format!("interface {name} is gone")))
 }
 
-fn flag(is_set: bool, flag: u32) -> u32 {
-    if is_set { flag } else { 0 }
-}
-
 fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridge, link: &Link) {
     let gateway_v4 = network.gateway_v4().map_or(Ipv4::UNSPECIFIED, Ipv4::from);
     let gateway_v6 = network.gateway_v6().map_or(Ipv6::UNSPECIFIED, Ipv6::from);
     contents.networks.insert(
         network.id,
         Network {
-            flags: flag(network.icc, network_flags::ICC)
-                | flag(network.internal, network_flags::INTERNAL)
-                | flag(network.masquerade, network_flags::MASQUERADE_V4)
-                | flag(network.masquerade, network_flags::MASQUERADE_V6),
+            flags: senders::flags_of(network),
             bridge_ifindex: link.index,
             bridge_mac: wire::Mac::from_wire(bridge.mac),
             pad: [0; 2],
@@ -553,7 +552,13 @@ fn put_network(contents: &mut Contents, network: &model::Network, bridge: &Bridg
     }
 }
 
-fn put_end(contents: &mut Contents, attachment: &model::Attachment, network: u32, ifindex: u32) {
+fn put_end(
+    contents: &mut Contents,
+    container: &model::Container,
+    attachment: &model::Attachment,
+    network: u32,
+    ifindex: u32,
+) {
     let endpoint = Endpoint {
         id: attachment.endpoint,
         network,
@@ -565,11 +570,11 @@ fn put_end(contents: &mut Contents, attachment: &model::Attachment, network: u32
         ifindex,
         Interface {
             role: role::CONTAINER,
-            flags: 0,
+            flags: senders::interface_flags_of(container),
             mac: wire::Mac::from_wire(attachment.mac),
             network,
             endpoint: attachment.endpoint,
-            container: attachment.endpoint,
+            container: senders::container_id(container),
             address_v4: attachment.ipv4.map_or(Ipv4::UNSPECIFIED, Ipv4::from),
             address_v6: attachment.ipv6.map_or(Ipv6::UNSPECIFIED, Ipv6::from),
         },
@@ -687,8 +692,8 @@ fn put_published(
     let Some(port) = binding.host_port else {
         return;
     };
-    let gateway_v4 = container.gateway(model, model::Family::V4);
-    let gateway_v6 = container.gateway(model, model::Family::V6);
+    let gateway_v4 = senders::natted_gateway(model, container, model::Family::V4);
+    let gateway_v6 = senders::natted_gateway(model, container, model::Family::V6);
     if let (Some(host), Some(end)) = (host_v4, gateway_v4)
         && let Some(addr) = end.ipv4
     {
@@ -699,7 +704,7 @@ fn put_published(
             target.flags |= target_flags::ALSO_V6;
         }
         contents.published_v4.insert(key, target);
-        put_mapping(contents, binding.mapping, end.endpoint);
+        put_mapping(contents, binding, end.endpoint);
     }
     if let (Some(host), Some(end)) = (host_v6, gateway_v6)
         && let Some(addr) = end.ipv6
@@ -707,7 +712,7 @@ fn put_published(
         let key = port_key::<V6>(host, port, binding.proto);
         let target = target(addr.into(), end.endpoint, binding);
         contents.published_v6.insert(key, target);
-        put_mapping(contents, binding.mapping, end.endpoint);
+        put_mapping(contents, binding, end.endpoint);
     }
 }
 
@@ -719,16 +724,18 @@ fn target<F: Family>(
     PublishTarget {
         addr,
         port: Be16::new(binding.container_port),
-        flags: 0,
+        flags: senders::target_flags_of(binding),
         mapping: binding.mapping,
         endpoint,
     }
 }
 
-fn put_mapping(contents: &mut Contents, mapping: u32, endpoint: u32) {
+fn put_mapping(contents: &mut Contents, binding: &model::PortBinding, endpoint: u32) {
+    let mapping = binding.mapping;
+    let flags = senders::mapping_flags_of(binding);
     contents
         .mappings
-        .insert(MappingKey { mapping, endpoint }, mapping_flags::STANDS);
+        .insert(MappingKey { mapping, endpoint }, flags);
 }
 
 fn put_service(contents: &mut Contents, model: &Model, service: &model::Service) {
@@ -757,7 +764,11 @@ fn put_service(contents: &mut Contents, model: &Model, service: &model::Service)
             }
         }
         for attachment in &attachments {
-            put_mapping(contents, port.mapping, attachment.endpoint);
+            let key = MappingKey {
+                mapping: port.mapping,
+                endpoint: attachment.endpoint,
+            };
+            contents.mappings.insert(key, mapping_flags::STANDS);
         }
     }
 }

@@ -508,7 +508,17 @@ fn each_half_leads_from_one_end_to_the_other<F: Draw>(
         prop_assert_eq!(half.way, to.way);
         prop_assert_eq!(half.in_ifindex, from.ifindex);
         prop_assert_eq!(half.out_ifindex, only(way::CONTAINER, to.ifindex));
-        prop_assert_eq!(half.via_ifindex, only(way::OUTSIDE, flow.via_ifindex));
+        let came_by = if direction == Original {
+            flow.ingress_ifindex
+        } else {
+            0
+        };
+        let via = if to.way == way::OUTSIDE {
+            flow.via_ifindex
+        } else {
+            came_by
+        };
+        prop_assert_eq!(half.via_ifindex, via);
         prop_assert_eq!((half.in_endpoint, half.in_mac), (from.endpoint, from.mac));
         prop_assert_eq!((half.out_endpoint, half.out_dst_mac), (to.endpoint, to.mac));
         prop_assert_eq!(half.out_src_mac, to.gateway_mac);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Access::*, *};
 use crate::{
-    policy::flags::MASQUERADE,
+    policy::flags::{ALL, MASQUERADE, ROUTED},
     verdict::DropReason::{DirectAccess, IccDisabled, InternalNetwork, IsolatedNetwork},
 };
 
@@ -28,6 +28,8 @@ const HOST: Party = gateway_of(0);
 const OUTSIDE: Party = Party::Outside;
 const WEB: Party = container(FRONT, ICC | MASQUERADE);
 const DB: Party = container(BACK, ICC | MASQUERADE);
+/// In a network of gateway mode `nat-unprotected`.
+const BARE: Party = container(BACK, ICC | MASQUERADE | UNPROTECTED);
 /// In a network with `icc = false`.
 const LONER: Party = container(QUIET, MASQUERADE);
 /// In an internal network.
@@ -91,6 +93,23 @@ fn flows_are_judged_as_the_table_says() {
         (VAULT,   SAFE,                  Direct,    internal),
         (VAULT,   SAFE,                  Published, internal),
 
+        (OUTSIDE, WEB,                   Opened,    yes),
+        (OUTSIDE, WEB,                   Linked,    direct),
+        (OUTSIDE, VAULT,                 Opened,    internal),
+        (OUTSIDE, BARE,                  Direct,    yes),
+        (OUTSIDE, BARE,                  Service,   direct),
+        (WEB,     DB,                    Opened,    yes),
+        (WEB,     DB,                    Linked,    isolated),
+        (WEB,     BARE,                  Direct,    yes),
+        (WEB,     BARE,                  Service,   isolated),
+        (BARE,    WEB,                   Direct,    isolated),
+        (VAULT,   WEB,                   Opened,    internal),
+        (VAULT,   BARE,                  Direct,    internal),
+        (WEB,     VAULT,                 Opened,    internal),
+        (LONER,   LONER,                 Linked,    yes),
+        (LONER,   LONER,                 Opened,    no_icc),
+        (CELL,    CELL,                  Linked,    yes),
+
         (WEB,     HOST,                  Direct,    yes),
         (WEB,     gateway_of(FRONT),     Direct,    yes),
         (WEB,     gateway_of(BACK),      Direct,    yes),
@@ -117,7 +136,11 @@ fn network() -> impl Strategy<Value = u32> {
 }
 
 fn any_container() -> impl Strategy<Value = Party> {
-    (network(), 0..8_u32).prop_map(|(network, flags)| container(network, flags))
+    (network(), any_flags()).prop_map(|(network, flags)| container(network, flags))
+}
+
+fn any_flags() -> impl Strategy<Value = u32> {
+    any::<u32>().prop_map(|bits| bits & ALL)
 }
 
 fn host() -> impl Strategy<Value = Party> {
@@ -129,13 +152,13 @@ fn party() -> impl Strategy<Value = Party> {
 }
 
 fn access() -> impl Strategy<Value = Access> {
-    prop::sample::select([Direct, Published, Service].as_slice())
+    prop::sample::select([Direct, Published, Service, Opened, Linked].as_slice())
 }
 
 proptest! {
     #[test]
     fn an_internal_network_reaches_nothing_but_itself_and_its_own_gateway(
-        network in network(), flags in 0..8_u32, to in party(), access in access(),
+        network in network(), flags in any_flags(), to in party(), access in access(),
     ) {
         let from = container(network, flags | INTERNAL);
         let is_own = match to {
@@ -148,7 +171,7 @@ proptest! {
 
     #[test]
     fn an_internal_network_is_reached_by_nobody_but_itself_and_the_host(
-        from in party(), network in network(), flags in 0..8_u32, access in access(),
+        from in party(), network in network(), flags in any_flags(), access in access(),
     ) {
         let to = container(network, flags | INTERNAL);
         let may = match from {
@@ -160,19 +183,49 @@ proptest! {
     }
 
     #[test]
-    fn the_outside_reaches_containers_through_published_ports_only(
-        to in any_container(), access in access(),
+    fn the_outside_reaches_what_is_published_or_opened_and_all_of_an_unprotected_network(
+        network in network(), flags in any_flags(), access in access(),
     ) {
-        prop_assert!(access == Published || decide(OUTSIDE, to, access).is_err());
+        let may = match access {
+            Published | Opened => true,
+            Direct => flags & UNPROTECTED != 0,
+            Service | Linked => false,
+        };
+        let is_internal = flags & INTERNAL != 0;
+        let verdict = decide(OUTSIDE, container(network, flags), access);
+        prop_assert_eq!(verdict.is_ok(), may && !is_internal);
     }
 
     #[test]
-    fn networks_reach_each_other_through_published_ports_only(
-        from in network(), further in 1..4_u32, flags in (0..8_u32, 0..8_u32), access in access(),
+    fn networks_reach_of_each_other_what_the_outside_does(
+        from in network(), further in 1..4_u32, flags in (any_flags(), any_flags()),
+        access in access(),
     ) {
-        let (from, to) = (container(from, flags.0), container(from + further, flags.1));
-        let is_internal = (flags.0 | flags.1) & INTERNAL != 0;
-        prop_assert_eq!(decide(from, to, access).is_ok(), access == Published && !is_internal);
+        let to = container(from + further, flags.1);
+        let is_internal = flags.0 & INTERNAL != 0;
+        prop_assert_eq!(
+            decide(container(from, flags.0), to, access).is_ok(),
+            decide(OUTSIDE, to, access).is_ok() && !is_internal
+        );
+    }
+
+    #[test]
+    fn neighbours_need_icc_or_a_mapping_or_a_link(
+        network in network(), flags in any_flags(), access in access(),
+    ) {
+        let neighbour = container(network, flags);
+        let may = flags & ICC != 0 || matches!(access, Published | Service | Linked);
+        prop_assert_eq!(decide(neighbour, neighbour, access).is_ok(), may);
+    }
+
+    #[test]
+    fn that_a_network_is_routed_or_trusts_opens_nothing_by_itself(
+        from in party(), network in network(), flags in any_flags(), access in access(),
+    ) {
+        const OPENED: u32 = ROUTED | flags::TRUSTED;
+        let with = container(network, flags | OPENED);
+        let without = container(network, flags & !OPENED);
+        prop_assert_eq!(decide(from, with, access), decide(from, without, access));
     }
 
     #[test]
@@ -182,7 +235,7 @@ proptest! {
 
     #[test]
     fn masquerade_plays_no_part(
-        from in party(), network in network(), flags in 0..8_u32, access in access(),
+        from in party(), network in network(), flags in any_flags(), access in access(),
     ) {
         let with = container(network, flags | MASQUERADE);
         let without = container(network, flags & !MASQUERADE);

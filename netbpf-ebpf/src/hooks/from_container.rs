@@ -4,28 +4,29 @@
 //! it is, is the frame to be bridged or routed, where does it lead, does policy agree.
 
 use netbpf_common::{
-    conntrack::{End, State, first_state, way},
+    conntrack::{End, first_state, way},
     endpoint::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags,
     },
     family::{Family, V4, V6},
-    nat::MappingKey,
-    packet::{Packet, tcp_flags},
+    nat::{MappingKey, PublishTarget},
+    packet::Packet,
     policy::{Access, Party, decide, flags},
-    tuple::proto,
     verdict::{DropReason, Hook, Verdict},
     wire::Be16,
 };
 
 use crate::{
-    conntrack::{self, Known},
+    conntrack::{self, Known, first_untranslated},
     forward,
     hooks::{Stages, TELL, UNKNOWN, finish, refuse, walk},
     icmp, maps,
     nat::{self, commit},
-    neighbour, parse, policy, service,
+    neighbour, parse,
+    policy::{self, Asker, Receiver},
+    service,
     skb::{Ethernet, Skb},
-    socket, tell, way as route,
+    socket, source, tell, way as route,
 };
 
 const ARP: u16 = 0x0806;
@@ -127,7 +128,7 @@ impl Sender {
             way: way::CONTAINER,
             ifindex: self.ifindex,
             endpoint: self.interface.endpoint,
-            mac: self.interface.mac,
+            mac: self.ethernet.src,
             gateway_mac: self.network.bridge_mac,
         }
     }
@@ -135,6 +136,15 @@ impl Sender {
     #[inline(always)]
     fn party<F: Family>(&self) -> Party {
         policy::container::<F>(self.interface.network, self.network)
+    }
+
+    #[inline(always)]
+    fn asker<F: Family>(&self) -> Asker {
+        Asker {
+            party: self.party::<F>(),
+            endpoint: self.interface.endpoint,
+            ifindex: self.network.bridge_ifindex,
+        }
     }
 
     #[inline(always)]
@@ -161,10 +171,14 @@ fn sender(skb: Skb) -> Result<Sender, DropReason> {
 #[inline(always)]
 fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
     let (src, dst) = (&packet.tuple.src_addr, &packet.tuple.dst_addr);
-    if sender.ethernet.src != sender.interface.mac {
+    if !source::may_use_mac(sender.interface, sender.ethernet.src) {
         return DropReason::SourceMac.into();
     }
-    if !policy::owns_source::<F>(sender.interface, src, dst) {
+    let is_error = icmp::is_error(packet);
+    // What a container says about a flow of its own may come by another of its interfaces.
+    if !source::may_send::<F>(sender.interface, src, dst)
+        && !(is_error && source::is_siblings::<F>(sender.interface, src))
+    {
         return DropReason::SourceAddress.into();
     }
     if F::is_on_link(packet)
@@ -178,10 +192,12 @@ fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict
     if policy::stays_on_link::<F>(src) || policy::stays_on_link::<F>(dst) {
         return link_local(sender);
     }
-    if icmp::is_error(packet) {
+    let is_routed = sender.ethernet.dst == sender.network.bridge_mac;
+    // What a router says to its neighbours is about packets that nobody here has tracked.
+    if is_error && (is_routed || !source::is_unchecked(sender.interface)) {
         return Verdict::RELATED;
     }
-    if sender.ethernet.dst == sender.network.bridge_mac {
+    if is_routed {
         return routed(skb, packet, sender);
     }
     bridged(packet, sender)
@@ -238,19 +254,46 @@ fn neighbour(sender: &Sender) -> Option<&'static Endpoint> {
 /// A frame to another container's MAC: policy, no translation.
 #[inline(always)]
 fn bridged<F: Stages>(packet: &Packet<F>, sender: &Sender) -> Verdict {
-    if let Err(reason) = decide(sender.party::<F>(), sender.party::<F>(), Access::Direct) {
+    let Some(peer) = neighbour(sender) else {
+        // A MAC that nobody here has: the bridge floods it, and the hooks of the others look at it.
+        return match decide(sender.party::<F>(), sender.party::<F>(), Access::Direct) {
+            Ok(()) => Verdict::PASS,
+            Err(reason) => reason.into(),
+        };
+    };
+    let asked = Receiver {
+        endpoint: peer.id,
+        network_id: sender.interface.network,
+        network: sender.network,
+    };
+    if let Err(reason) = policy::own_address(packet, &sender.asker::<F>(), &asked) {
         return reason.into();
     }
-    // A MAC that nobody here has: the bridge floods it, and the hooks of the others look at it.
-    let Some(peer) = neighbour(sender) else {
-        return Verdict::PASS;
-    };
+    if is_passing_by(packet, sender, peer) {
+        return Verdict::container(peer.ifindex);
+    }
     let mut from = sender.end();
     let mut to = receiver(peer, sender.network);
     // The frame stays as it is: each side is sent to from the other's MAC.
     from.gateway_mac = peer.mac;
-    to.gateway_mac = sender.interface.mac;
+    to.gateway_mac = sender.ethernet.src;
     untranslated(packet, from, to)
+}
+
+/// Whether a bridged packet is one that a router among the containers carries, or what it says
+/// about one. It comes by again with the same addresses on the router's other side, so that it is
+/// tracked there or nowhere.
+#[inline(always)]
+fn is_passing_by<F: Stages>(packet: &Packet<F>, sender: &Sender, peer: &Endpoint) -> bool {
+    let own = F::interface_address(sender.interface);
+    if source::is_unchecked(sender.interface)
+        && (packet.tuple.src_addr != own || icmp::is_error(packet))
+    {
+        return true;
+    }
+    maps::interface(peer.ifindex).is_some_and(|to| {
+        source::is_unchecked(to) && packet.tuple.dst_addr != F::interface_address(to)
+    })
 }
 
 /// A frame to the bridge's MAC.
@@ -273,6 +316,7 @@ fn routed<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
                 endpoint: target.endpoint,
                 mapping: target.mapping,
                 access: Access::Published,
+                target: Some(target),
             },
         );
     }
@@ -308,6 +352,7 @@ fn to_vip<F: Stages>(packet: &Packet<F>, sender: &Sender, address: &HostAddress)
                 endpoint: choice.backend.endpoint,
                 mapping: choice.mapping,
                 access: Access::Service,
+                target: None,
             },
         ),
         Err(reason) => reason.into(),
@@ -321,6 +366,8 @@ struct Mapped<F: Family> {
     endpoint: u32,
     mapping: u32,
     access: Access,
+    /// The published port, which may have lists of sources; a service has none.
+    target: Option<&'static PublishTarget<F>>,
 }
 
 /// Through a mapping to the container behind it.
@@ -339,6 +386,12 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
     if let Err(reason) = decide(sender.party::<F>(), party, mapped.access) {
         return reason.into();
     }
+    if let Some(target) = mapped.target
+        && endpoint.network != sender.interface.network
+        && let Err(reason) = policy::listed(target, &packet.tuple.src_addr)
+    {
+        return reason.into();
+    }
     let Some(state) = first_state(packet.tuple.proto, packet.tcp_flags) else {
         return DropReason::NoFlow.into();
     };
@@ -346,7 +399,7 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
     let is_itself = endpoint.id == sender.interface.endpoint;
     if is_itself {
         // Its own stack would take its own address for a forgery.
-        translated = translated.with_source(F::gateway(sender.network), translated.src_port);
+        translated = translated.with_source(hairpin_source(packet, sender), translated.src_port);
     }
     let Some(draft) = F::draft() else {
         return DropReason::ConntrackFull.into();
@@ -365,6 +418,18 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
     } else {
         commit::MAPPED
     })
+}
+
+/// Whom a container sees that has reached itself: its gateway, or where there is none whom it
+/// asked.
+#[inline(always)]
+fn hairpin_source<F: Stages>(packet: &Packet<F>, sender: &Sender) -> F::Addr {
+    let gateway = F::gateway(sender.network);
+    if F::is_unspecified(&gateway) {
+        packet.tuple.dst_addr
+    } else {
+        gateway
+    }
 }
 
 /// To the host itself: nothing is translated, and the flow is tracked so that answers are known.
@@ -405,11 +470,21 @@ fn to_container<F: Stages>(packet: &Packet<F>, sender: &Sender, endpoint: &Endpo
     let Some(network) = maps::network(endpoint.network) else {
         return DropReason::NoEndpoint.into();
     };
-    let party = policy::container::<F>(endpoint.network, network);
-    if let Err(reason) = decide(sender.party::<F>(), party, Access::Direct) {
+    let asked = Receiver {
+        endpoint: endpoint.id,
+        network_id: endpoint.network,
+        network,
+    };
+    if let Err(reason) = policy::own_address(packet, &sender.asker::<F>(), &asked) {
         return reason.into();
     }
-    untranslated(packet, sender.end(), receiver(endpoint, network))
+    let verdict = untranslated(packet, sender.end(), receiver(endpoint, network));
+    if endpoint.network != sender.interface.network
+        && let Some(draft) = F::draft()
+    {
+        draft.routed = 1;
+    }
+    verdict
 }
 
 /// Out of the host: masqueraded, unless the network is not.
@@ -426,7 +501,7 @@ fn to_outside<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdi
         Err(verdict) if verdict == NO_SOURCE_ADDRESS && !masquerade => F::Addr::default(),
         Err(verdict) => return verdict,
     };
-    let state = match first(packet) {
+    let state = match first_untranslated(packet) {
         Some(state)
             if !masquerade || first_state(packet.tuple.proto, packet.tcp_flags).is_some() =>
         {
@@ -454,17 +529,6 @@ fn to_outside<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdi
 
 const NO_SOURCE_ADDRESS: Verdict = Verdict::drop(DropReason::NoSourceAddress);
 
-/// The first state of a flow that nothing translates: TCP may be adopted in mid-stream. Nobody has
-/// answered yet, so that it begins half open: else one sender could fill the table.
-#[inline(always)]
-fn first<F: Family>(packet: &Packet<F>) -> Option<State> {
-    let state = first_state(packet.tuple.proto, packet.tcp_flags);
-    if state.is_some() || packet.tuple.proto != proto::TCP {
-        return state;
-    }
-    (packet.tcp_flags & (tcp_flags::RST | tcp_flags::SYN) == 0).then_some(State::SynSent)
-}
-
 /// A container as the receiver of a flow.
 #[inline(always)]
 fn receiver(endpoint: &Endpoint, network: &Network) -> End {
@@ -479,7 +543,7 @@ fn receiver(endpoint: &Endpoint, network: &Network) -> End {
 
 #[inline(always)]
 fn untranslated<F: Stages>(packet: &Packet<F>, from: End, to: End) -> Verdict {
-    let Some(state) = first(packet) else {
+    let Some(state) = first_untranslated(packet) else {
         return DropReason::NoFlow.into();
     };
     let Some(draft) = F::draft() else {

@@ -4,8 +4,8 @@
 //! is the host's, and passes.
 
 use netbpf_common::{
-    conntrack::{End, first_state, origin, way},
-    endpoint::{HostAddress, host_address_flags},
+    conntrack::{End, NewFlow, State, first_state, origin, way},
+    endpoint::{Endpoint, HostAddress, Network, host_address_flags},
     family::{Family, V4, V6},
     nat::PublishTarget,
     packet::Packet,
@@ -17,7 +17,8 @@ use crate::{
     conntrack::{self, Known},
     forward,
     hooks::{Stages, UNKNOWN, finish, refuse, walk},
-    icmp, maps, nat, parse, policy,
+    icmp, maps, nat, parse,
+    policy::{self, Asker, Receiver},
     skb::Skb,
 };
 
@@ -71,12 +72,12 @@ pub fn ip<F: Stages>(skb: Skb) -> i32 {
 /// Dropped if it is for a container, else left to the host.
 #[inline(always)]
 fn not_understood<F: Stages>(skb: Skb, reason: DropReason) -> i32 {
-    let is_for_container =
-        F::addresses(skb).is_some_and(|(_, dst)| belongs_to_containers::<F>(&dst));
-    let verdict = if is_for_container {
-        Verdict::drop(reason)
-    } else {
-        Verdict::stack(StackReason::NotUnderstood)
+    let verdict = match F::addresses(skb) {
+        Some((src, dst)) if !F::is_multicast(&dst) && is_martian::<F>(&src) => {
+            Verdict::drop(DropReason::MartianSource)
+        }
+        Some((_, dst)) if belongs_to_containers::<F>(&dst) => Verdict::drop(reason),
+        _ => Verdict::stack(StackReason::NotUnderstood),
     };
     finish(Hook::FromNetdev, skb, verdict)
 }
@@ -110,13 +111,15 @@ pub fn unknown<F: Stages>(skb: Skb) -> i32 {
     if icmp::is_error(packet) {
         return finish(Hook::FromNetdev, skb, Verdict::RELATED);
     }
-    let Some(target) = nat::published(&packet.tuple, address) else {
-        return finish(Hook::FromNetdev, skb, unpublished(packet, address));
+    let verdict = match (nat::published(&packet.tuple, address), address) {
+        (Some(target), _) => published(skb, packet, target),
+        (None, None) => match F::endpoint(&packet.tuple.dst_addr) {
+            Some(endpoint) => to_container(skb, packet, endpoint),
+            None => unpublished(packet, address),
+        },
+        (None, Some(_)) => unpublished(packet, address),
     };
-    match published(packet, target) {
-        Ok(()) => finish(Hook::FromNetdev, skb, Verdict::commit(nat::commit::MAPPED)),
-        Err(reason) => refuse(Hook::FromNetdev, skb, reason),
-    }
+    finish(Hook::FromNetdev, skb, verdict)
 }
 
 /// An ICMP error; the action. What is about no known flow is about the host's own.
@@ -141,14 +144,71 @@ fn is_martian<F: Stages>(src: &F::Addr) -> bool {
 
 /// To a published port: the container sees the client.
 #[inline(always)]
-fn published<F: Stages>(packet: &Packet<F>, target: &PublishTarget<F>) -> Result<(), DropReason> {
-    let endpoint = F::endpoint(&target.addr)
-        .filter(|endpoint| endpoint.id == target.endpoint)
-        .ok_or(DropReason::NoEndpoint)?;
-    let network = maps::network(endpoint.network).ok_or(DropReason::NoEndpoint)?;
+fn published<F: Stages>(skb: Skb, packet: &Packet<F>, target: &PublishTarget<F>) -> Verdict {
+    let Some(endpoint) =
+        F::endpoint(&target.addr).filter(|endpoint| endpoint.id == target.endpoint)
+    else {
+        return DropReason::NoEndpoint.into();
+    };
+    let Some(network) = maps::network(endpoint.network) else {
+        return DropReason::NoEndpoint.into();
+    };
     let party = policy::container::<F>(endpoint.network, network);
-    decide(Party::Outside, party, Access::Published)?;
-    let state = first_state(packet.tuple.proto, packet.tcp_flags).ok_or(DropReason::NoFlow)?;
+    let allowed = decide(Party::Outside, party, Access::Published)
+        .and_then(|()| policy::listed(target, &packet.tuple.src_addr));
+    if let Err(reason) = allowed {
+        return reason.into();
+    }
+    let Some(state) = first_state(packet.tuple.proto, packet.tcp_flags) else {
+        return DropReason::NoFlow.into();
+    };
+    let Some(draft) = F::draft() else {
+        return DropReason::ConntrackFull.into();
+    };
+    begin(draft, skb, packet, state, (endpoint, network));
+    draft.translated = packet.tuple.with_destination(target.addr, target.port);
+    draft.mapping = target.mapping;
+    Verdict::commit(nat::commit::MAPPED)
+}
+
+/// To a container's own address, where its network lets that in: nothing is translated.
+#[inline(always)]
+fn to_container<F: Stages>(skb: Skb, packet: &Packet<F>, endpoint: &Endpoint) -> Verdict {
+    let Some(network) = maps::network(endpoint.network) else {
+        return DropReason::DirectAccess.into();
+    };
+    let from = Asker {
+        party: Party::Outside,
+        endpoint: 0,
+        ifindex: skb.ifindex(),
+    };
+    let to = Receiver {
+        endpoint: endpoint.id,
+        network_id: endpoint.network,
+        network,
+    };
+    if let Err(reason) = policy::own_address(packet, &from, &to) {
+        return reason.into();
+    }
+    let Some(state) = conntrack::first_untranslated(packet) else {
+        return DropReason::NoFlow.into();
+    };
+    let Some(draft) = F::draft() else {
+        return DropReason::ConntrackFull.into();
+    };
+    begin(draft, skb, packet, state, (endpoint, network));
+    Verdict::commit(nat::commit::AS_IS)
+}
+
+/// Begins a flow from outside to a container.
+#[inline(always)]
+fn begin<F: Stages>(
+    draft: &mut NewFlow<F>,
+    skb: Skb,
+    packet: &Packet<F>,
+    state: State,
+    (endpoint, network): (&Endpoint, &Network),
+) {
     let to = End {
         way: way::CONTAINER,
         ifindex: endpoint.ifindex,
@@ -156,13 +216,10 @@ fn published<F: Stages>(packet: &Packet<F>, target: &PublishTarget<F>) -> Result
         mac: endpoint.mac,
         gateway_mac: network.bridge_mac,
     };
-    let draft = F::draft().ok_or(DropReason::ConntrackFull)?;
     draft.begin(&packet.tuple, state, End::OUTSIDE, to);
-    draft.translated = packet.tuple.with_destination(target.addr, target.port);
-    draft.mapping = target.mapping;
     draft.via_ifindex = network.bridge_ifindex;
+    draft.ingress_ifindex = skb.ifindex();
     draft.routed = 1;
-    Ok(())
 }
 
 /// To what is not published: containers are not to be reached, the host answers for itself.

@@ -25,7 +25,9 @@ pub(super) fn check(document: &Document, findings: &mut Findings) {
         gateways(network, findings);
         for subnet in network.subnets() {
             let owner = format!("the gateway of network {:?}", network.name.value);
-            taken.insert(network.gateway(subnet.value), owner);
+            if let Some(gateway) = network.gateway(subnet.value) {
+                taken.insert(gateway, owner);
+            }
         }
     }
     for (container, attachment) in document.attachments() {

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Document, addresses, attachment::AttachmentSpec, findings::Findings, links, mode, ports,
+    Document, addresses, attachment::AttachmentSpec, findings::Findings, gateway_mode, links, mode,
+    ports,
 };
 use crate::model::Mode;
 
@@ -20,6 +21,7 @@ pub(super) fn document(document: &Document, findings: &mut Findings) {
     mode::check_joined(document, findings);
     links::check(document, findings);
     addresses::check(document, findings);
+    gateway_mode::check(document, findings);
     ports::check(document, findings);
 }
 

@@ -21,6 +21,8 @@ pub(super) struct ContainerSpec {
     pub netns: At<PathBuf>,
     /// Where its network stack comes from.
     pub mode: At<Mode>,
+    /// Whether it may send from its own MACs and addresses only.
+    pub source_check: bool,
     /// Its networks, as far as they can be told.
     pub attachments: Vec<AttachmentSpec>,
     /// The containers that it is linked to.
@@ -36,7 +38,6 @@ impl ContainerSpec {
         table.expect_keys(keys::CONTAINER, findings);
         let name = read_name(table, findings);
         let mode = mode::read(table, findings);
-        read_source_check(table, findings);
         let expose = published::read_expose(table, findings);
         let default_netns = At {
             line: name.line,
@@ -50,22 +51,12 @@ impl ContainerSpec {
             links: links::read(table, findings),
             publish: published::read_publish(table, &expose, findings),
             expose,
+            source_check: table
+                .boolean("source_check", findings)
+                .is_none_or(|check| check.value),
             mode,
             name,
         }
-    }
-}
-
-fn read_source_check(table: &Table<'_, '_>, findings: &mut Findings) {
-    let Some(check) = table.boolean("source_check", findings) else {
-        return;
-    };
-    if !check.value {
-        table.error(
-            check.line,
-            "source_check = false is not supported yet",
-            findings,
-        );
     }
 }
 

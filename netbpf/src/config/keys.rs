@@ -99,9 +99,12 @@ pub(super) const NETWORK: Keys = &[
     key("masquerade"),
     key("mtu"),
     key("host_binding"),
-    later("trusted_interfaces", is_empty_list),
-    later("trusted_sources", is_empty_list),
+    key("trusted_interfaces"),
+    key("trusted_sources"),
 ];
+
+/// `gateway_mode` of a `[[network]]`, where it is a table.
+pub(super) const GATEWAY_MODE: Keys = &[key("ipv4"), key("ipv6")];
 
 /// `[[container]]`.
 pub(super) const CONTAINER: Keys = &[

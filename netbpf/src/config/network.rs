@@ -6,11 +6,16 @@ use ipnet::IpNet;
 
 use super::{
     findings::{At, Findings},
+    gateway_mode::{self, GatewayModes},
     keys, publish, subnets,
     table::Table,
     values,
 };
-use crate::{ipam, naming};
+use crate::{
+    ipam,
+    model::{Family, GatewayMode},
+    naming,
+};
 
 /// The least MTU of a link that carries IPv6 (RFC 8200, 5).
 const IPV6_MTU_MIN: u16 = 1280;
@@ -35,7 +40,11 @@ pub(super) struct NetworkSpec {
     pub gateways: Vec<At<IpAddr>>,
     pub icc: bool,
     pub internal: bool,
+    /// How each family crosses the host.
+    pub gateway_modes: GatewayModes,
     pub masquerade: bool,
+    pub trusted_interfaces: Vec<String>,
+    pub trusted_sources: Vec<IpNet>,
     pub mtu: u16,
     /// Where its ports are published when they don't say.
     pub host_binding: Option<IpAddr>,
@@ -46,7 +55,6 @@ impl NetworkSpec {
         table.expect_keys(keys::NETWORK, findings);
         let name = read_name(table, findings);
         table.enumeration("driver", "bridge", &[], findings);
-        read_gateway_mode(table, findings);
         let bridge = table
             .parsed("bridge", findings, values::interface)
             .unwrap_or_else(|| At {
@@ -66,9 +74,12 @@ impl NetworkSpec {
         Self {
             bridge,
             gateways: read_gateways(table, findings),
+            gateway_modes: GatewayModes::read(table, findings),
             icc,
             internal,
             masquerade,
+            trusted_interfaces: gateway_mode::read_interfaces(table, findings),
+            trusted_sources: gateway_mode::read_sources(table, findings),
             mtu: read_mtu(table, carries_ipv6(subnets.as_deref()), findings),
             ip_range: subnets::read_ranges(table, subnets.as_deref(), findings),
             are_subnets_chosen,
@@ -85,13 +96,14 @@ impl NetworkSpec {
         self.subnets.as_deref().unwrap_or_default()
     }
 
-    /// The gateway address of one of its subnets.
-    pub fn gateway(&self, subnet: IpNet) -> IpAddr {
-        self.gateways
-            .iter()
-            .map(|gateway| gateway.value)
-            .find(|gateway| subnet.contains(gateway))
-            .unwrap_or_else(|| ipam::first_address(subnet))
+    /// The gateway address of one of its subnets; `None` where it is isolated.
+    pub fn gateway(&self, subnet: IpNet) -> Option<IpAddr> {
+        if self.gateway_modes.of(Family::of_net(subnet)) == GatewayMode::Isolated {
+            return None;
+        }
+        let mut given = self.gateways.iter().map(|gateway| gateway.value);
+        let given = given.find(|gateway| subnet.contains(gateway));
+        Some(given.unwrap_or_else(|| ipam::first_address(subnet)))
     }
 }
 
@@ -113,23 +125,6 @@ pub(super) fn read_name(table: &Table<'_, '_>, findings: &mut Findings) -> At<St
         line,
         value: value.to_owned(),
     }
-}
-
-fn read_gateway_mode(table: &Table<'_, '_>, findings: &mut Findings) {
-    let Some(value) = table.get("gateway_mode") else {
-        return;
-    };
-    if value.get_ref().is_table() {
-        let line = findings.line(&value.span());
-        table.error(
-            line,
-            "gateway_mode by family is not supported yet",
-            findings,
-        );
-        return;
-    }
-    let later = ["nat-unprotected", "routed", "isolated"];
-    table.enumeration("gateway_mode", "nat", &later, findings);
 }
 
 fn read_gateways(table: &Table<'_, '_>, findings: &mut Findings) -> Vec<At<IpAddr>> {

@@ -32,8 +32,8 @@ use crate::{
     },
     ipam::{self, Pool},
     model::{
-        AddressPool, Attachment, Container, Family, GatewayMode, Host, Mode, Model, Network,
-        PortBinding, Service, ServicePort,
+        AddressPool, Attachment, Container, Family, Host, Mode, Model, Network, PortBinding,
+        Service, ServicePort,
     },
     naming,
 };
@@ -192,7 +192,10 @@ impl<'d> Resolver<'d> {
             None => next_id(&mut self.next.last_ids.network),
         };
         self.next.networks.insert(name.clone(), id);
-        let gateways: Vec<_> = subnets.iter().map(|subnet| spec.gateway(*subnet)).collect();
+        let gateways: Vec<_> = subnets
+            .iter()
+            .filter_map(|subnet| spec.gateway(*subnet))
+            .collect();
         let ranges: Vec<IpNet> = spec.ip_range.iter().map(|range| range.value).collect();
         let pool = |subnet: &IpNet| {
             let range = ranges.iter().find(|range| subnet.contains(*range));
@@ -211,12 +214,12 @@ impl<'d> Resolver<'d> {
             ip_range: ranges,
             icc: spec.icc,
             internal: spec.internal,
-            gateway_mode_v4: GatewayMode::Nat,
-            gateway_mode_v6: GatewayMode::Nat,
+            gateway_mode_v4: spec.gateway_modes.v4,
+            gateway_mode_v6: spec.gateway_modes.v6,
             masquerade: spec.masquerade,
             mtu: spec.mtu,
-            trusted_interfaces: Vec::new(),
-            trusted_sources: Vec::new(),
+            trusted_interfaces: spec.trusted_interfaces.clone(),
+            trusted_sources: spec.trusted_sources.clone(),
         }
     }
 
@@ -385,7 +388,7 @@ impl<'d> Resolver<'d> {
             name: spec.name.value.clone(),
             netns: self.netns(spec),
             mode: spec.mode.value.clone(),
-            source_check: true,
+            source_check: spec.source_check,
             attachments,
             publish: Vec::new(),
             expose: spec.expose.clone(),

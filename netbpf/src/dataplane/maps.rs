@@ -539,19 +539,17 @@ impl Contents {
     }
 
     /// Whether a change to `new` takes something away from living flows, or changes what policy
-    /// said of them: then they must ask again. What only comes can't have been asked about, unless
-    /// it closes: a prefix of sources that may not come.
+    /// said of them: then they must ask again. What only comes can't have been asked about, but
+    /// for a prefix of sources, which can close.
     pub fn policy_changes(&self, new: &Self) -> bool {
-        const IRRELEVANT: [&str; 1] = ["RESERVED_PORTS"];
-        // A masqueraded flow ends with its address; what else an address is, flows don't ask.
-        const HOSTS: [&str; 2] = ["HOST_ADDRESSES_V4", "HOST_ADDRESSES_V6"];
-        const CLOSING: [&str; 2] = ["SOURCES_V4", "SOURCES_V6"];
-        self.changes(new).into_iter().any(|(name, change)| {
-            !IRRELEVANT.contains(&name)
-                && ((change.changed > 0 && !HOSTS.contains(&name))
-                    || change.removed > 0
-                    || (change.added > 0 && CLOSING.contains(&name)))
-        })
+        self.changes(new)
+            .into_iter()
+            .any(|(name, change)| match name {
+                "RESERVED_PORTS" => false,
+                "HOST_ADDRESSES_V4" | "HOST_ADDRESSES_V6" => change.removed > 0,
+                "SOURCES_V4" | "SOURCES_V6" => !change.is_empty(),
+                _ => change.changed > 0 || change.removed > 0,
+            })
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Network {
     pub bridge: String,
     /// Its subnets, without host bits: at least one, at most one a family.
     pub subnets: Vec<IpNet>,
-    /// The gateway addresses, one for each subnet and in the same order.
+    /// The gateway addresses, in the order of the subnets: one for each that is not isolated.
     pub gateways: Vec<IpAddr>,
     /// Where automatic addresses come from: at most one a family, inside its subnet; without one
     /// the whole subnet.
@@ -54,7 +54,40 @@ pub enum GatewayMode {
     Isolated,
 }
 
+impl GatewayMode {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Nat,
+        Self::NatUnprotected,
+        Self::Routed,
+        Self::Isolated,
+    ];
+
+    /// The config's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::NatUnprotected => "nat-unprotected",
+            Self::Routed => "routed",
+            Self::Isolated => "isolated",
+        }
+    }
+}
+
 impl Network {
+    /// How a family crosses the host.
+    pub const fn gateway_mode(&self, family: Family) -> GatewayMode {
+        match family {
+            Family::V4 => self.gateway_mode_v4,
+            Family::V6 => self.gateway_mode_v6,
+        }
+    }
+
+    /// Whether it has senders that reach its containers directly.
+    pub const fn trusts(&self) -> bool {
+        !self.trusted_interfaces.is_empty() || !self.trusted_sources.is_empty()
+    }
+
     /// Whether default routes lead by it.
     pub const fn leads_out(&self) -> bool {
         !self.internal

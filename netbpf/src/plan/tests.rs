@@ -8,6 +8,8 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
+use netbpf_common::endpoint::network_flags;
+
 use crate::host::address::Scope;
 use crate::model::{Attachment, PortBinding, Proto, ServicePort};
 
@@ -475,8 +477,9 @@ proptest! {
         let with = |numbers: &BTreeSet<u8>| {
             let mut contents = Contents::default();
             for number in numbers {
-                let end = &container(*number).attachments[0];
-                put_end(&mut contents, end, 3, (*number).into());
+                let container = container(*number);
+                let end = &container.attachments[0];
+                put_end(&mut contents, &container, end, 3, (*number).into());
             }
             contents
         };

@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 
-use netbpf::dataplane::maps::Sizes;
+use netbpf::dataplane::maps::{Contents, Sizes};
 use netbpf_common::{
     config::config_flags,
     endpoint::{Interface, role},
-    nat::RESERVED_WORDS,
+    nat::{RESERVED_WORDS, mapping_flags, target_flags},
     verdict::{DropReason, Hook, StackReason},
 };
 use netbpf_tests::{
@@ -66,6 +66,7 @@ const fn needs_its_own_bed(reason: DropReason) -> bool {
             | DropReason::TooBig
             | DropReason::SourceMoved
             | DropReason::NotTranslatable
+            | DropReason::SourceDenied
     )
 }
 
@@ -226,6 +227,23 @@ fn produce(bed: &mut Bed, family: Family, reason: DropReason) -> Outcome {
             };
             bed.run_with(Hook::ToNetdev, context, &ask.bytes())
         }
+        DropReason::SourceDenied => {
+            bed.change(allow_nobody);
+            comes(bed, syn)
+        }
+    }
+}
+
+/// Gives every mapping an allow list that names nobody.
+fn allow_nobody(contents: &mut Contents) {
+    for flags in contents.mappings.values_mut() {
+        *flags |= mapping_flags::LISTED | mapping_flags::HAS_ALLOW;
+    }
+    for target in contents.published_v4.values_mut() {
+        target.flags |= target_flags::LISTED;
+    }
+    for target in contents.published_v6.values_mut() {
+        target.flags |= target_flags::LISTED;
     }
 }
 

@@ -113,7 +113,11 @@ fn an_internal_network_has_no_way_out_and_its_own_gateway_only() {
 fn container_addresses_are_closed_to_the_outside() {
     on_bed(|bed| {
         for family in Family::ALL {
-            for to in [WEB, MONK, GOLD] {
+            for (to, reason) in [
+                (WEB, DropReason::DirectAccess),
+                (MONK, DropReason::DirectAccess),
+                (GOLD, DropReason::InternalNetwork),
+            ] {
                 for frame in [
                     Frame::tcp(client(family, 40000), to.at(family, 80), Flags::Syn),
                     Frame::tcp(client(family, 40000), to.at(family, 80), Flags::Ack),
@@ -122,7 +126,7 @@ fn container_addresses_are_closed_to_the_outside() {
                     Frame::other(family.client(), to.addr(family), 47),
                 ] {
                     bed.run(Hook::FromNetdev, Place::Uplink, &arrives(frame))
-                        .drops(DropReason::DirectAccess);
+                        .drops(reason);
                 }
             }
             let service = SocketAddr::new(vip(family), 9090);

@@ -12,6 +12,7 @@ mod identity;
 mod isolation;
 mod malformed;
 mod publish;
+mod senders;
 mod service;
 mod told;
 

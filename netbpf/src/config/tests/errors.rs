@@ -183,19 +183,24 @@ const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\ndriver = \"macvlan\"\nip_range = \"10.0.0.0/25\"\ngateway_mode = \"routed\"\nhost_binding = \"0.0.0.256\"\ntrusted_interfaces = [\"eth1\"]\ntrusted_sources = [\"10.1.0.0/16\"]\ndns = true",
+        "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\ndriver = \"macvlan\"\nip_range = \"10.0.0.0/25\"\ngateway_mode = \"bridged\"\nhost_binding = \"0.0.0.256\"\ntrusted_interfaces = [\"eth/1\"]\ntrusted_sources = [\"10.1.0.1/16\", \"x\", \"10.2.0.1\"]\ndns = true",
         &[
             "t.toml:4: network \"a\": driver \"macvlan\" is unknown; known are: bridge",
-            "t.toml:6: network \"a\": gateway_mode \"routed\" is not supported yet",
+            "t.toml:6: network \"a\": gateway_mode \"bridged\" is none of nat, nat-unprotected, routed, isolated",
             "t.toml:7: network \"a\": host_binding \"0.0.0.256\" is not an IP address",
-            "t.toml:8: network \"a\": trusted_interfaces is not supported yet",
-            "t.toml:9: network \"a\": trusted_sources is not supported yet",
+            "t.toml:8: network \"a\": trusted interface \"eth/1\" is not a name that an interface can have",
+            "t.toml:9: network \"a\": trusted source \"10.1.0.1/16\" has host bits; the prefix is 10.1.0.0/16",
+            "t.toml:9: network \"a\": trusted source \"x\" is not an address or a prefix",
             "t.toml:10: network \"a\": unknown key \"dns\"",
         ],
     ),
     (
-        "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\ngateway_mode = { ipv4 = \"nat\" }",
-        &["t.toml:4: network \"a\": gateway_mode by family is not supported yet"],
+        "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\ngateway_mode = { ipv4 = \"isolated\", v6 = \"nat\" }\ngateways = [\"10.0.0.1\"]",
+        &[
+            "t.toml:2: network \"a\": gateway_mode isolated needs internal = true",
+            "t.toml:4: network \"a\": gateway_mode: unknown key \"v6\"",
+            "t.toml:5: network \"a\": gateway 10.0.0.1 can't be: in IPv4 the network is isolated",
+        ],
     ),
     (
         "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n[[network]]\nname = \"a\"\nbridge = \"br1\"\nsubnets = [\"10.0.1.0/24\"]",
@@ -311,7 +316,6 @@ const MISTAKES_BESIDE: &[(&str, &[&str])] = &[
     (
         "[[container]]\nname = \"c\"\nmode = \"host\"\nsource_check = false\nexpose = [\"22\"]\npublish_all = true\nlinks = [\"db\"]\nnetworks = [{ name = \"front\" }]\nhostname = \"c\"",
         &[
-            "t.toml:26: container \"c\": source_check = false is not supported yet",
             "t.toml:29: container \"c\": links can't be given with mode \"host\"",
             "t.toml:30: container \"c\": networks can't be given with mode \"host\"",
             "t.toml:31: container \"c\": unknown key \"hostname\"",
