@@ -387,6 +387,9 @@ pub struct AdoptedBridge {
     pub up: bool,
     /// Its own addresses.
     pub addresses: Vec<IpNet>,
+    /// Its number, which another one of the same name has not; 0 where it was not noted.
+    #[serde(default)]
+    pub index: u32,
 }
 
 /// One thing that was created or changed.

@@ -101,6 +101,10 @@ fn put_back(rtnl: &Rtnl, was: &AdoptedBridge) -> Result<()> {
     let Some(now) = rtnl.link(&was.name)? else {
         return Ok(());
     };
+    // Another one of the same name was never ours.
+    if ![0, now.index].contains(&was.index) {
+        return Ok(());
+    }
     // None at all can't be set.
     if now.mac != Some(was.mac) && was.mac != [0; 6] {
         rtnl.set_mac(now.index, was.mac)?;

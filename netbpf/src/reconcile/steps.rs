@@ -115,6 +115,8 @@ pub struct Todo {
     pub noted: Vec<Noted>,
     /// What the steps will take back.
     pub gone: Vec<Noted>,
+    /// What was adopted and is not there any more, so that nothing can be put back.
+    pub void: Vec<Noted>,
 }
 
 impl Todo {
@@ -142,7 +144,10 @@ pub fn todo(
     survey: &Survey,
     load: Load,
 ) -> Result<Todo> {
-    let mut todo = Todo::default();
+    let mut todo = Todo {
+        void: void(journal, survey),
+        ..Todo::default()
+    };
     let wanted = wanted_in_journal(instance, survey);
     begin(&mut todo, instance, survey, load);
     for (index, bridge) in survey.links.bridges.iter().enumerate() {
@@ -201,6 +206,25 @@ pub fn todo(
     }
     todo.steps.extend(other_hooks.into_iter().map(Step::Detach));
     Ok(todo)
+}
+
+/// What the journal says of bridges and namespaces that gave way to others or to nothing.
+fn void(journal: &Journal, survey: &Survey) -> Vec<Noted> {
+    let is_void = |noted: &&Noted| match noted {
+        Noted::AdoptedBridge(bridge) => !survey::stands(bridge, &survey.observed),
+        Noted::Netns {
+            path, id, origin, ..
+        } => {
+            let namespaces = survey.links.namespaces.iter().zip(&survey.namespaces);
+            let mut seen = namespaces.filter(|(namespace, _)| namespace.path == *path);
+            seen.any(|(_, seen)| match &seen.netns {
+                Some(netns) => id.is_some_and(|id| id != netns.id()),
+                None => *origin == Origin::Adopted,
+            })
+        }
+        _ => false,
+    };
+    journal.changes().iter().filter(is_void).cloned().collect()
 }
 
 fn begin(todo: &mut Todo, instance: &Instance, survey: &Survey, load: Load) {
@@ -281,6 +305,7 @@ fn noted_bridge(bridge: &plan::Bridge, seen: &BridgeSeen, survey: &Survey) -> No
         mtu: link.mtu,
         up: link.up,
         addresses: own.map(|address| address.net).collect(),
+        index: link.index,
     })
 }
 
@@ -355,7 +380,12 @@ fn links_of_bridge(
     let noted = noted_bridge(bridge, seen, survey);
     let link = match seen {
         BridgeSeen::Missing => {
-            todo.add("network", &bridge.network, described);
+            if todo.void.iter().any(|noted| is_bridge(noted, &bridge.name)) {
+                let detail = format!("{described}, for the adopted one is gone");
+                todo.change("network", &bridge.network, detail);
+            } else {
+                todo.add("network", &bridge.network, described);
+            }
             todo.steps.push(Step::MakeBridge(index));
             None
         }
@@ -441,6 +471,10 @@ fn sysctls(todo: &mut Todo, survey: &Survey) {
     }
 }
 
+fn is_bridge(noted: &Noted, name: &str) -> bool {
+    matches!(noted, Noted::AdoptedBridge(bridge) if bridge.name == name)
+}
+
 fn make_namespace(
     todo: &mut Todo,
     index: usize,
@@ -449,7 +483,13 @@ fn make_namespace(
 ) {
     todo.noted.push(noted_netns(namespace, seen.netns.as_ref()));
     if seen.netns.is_none() {
-        todo.add("netns", &namespace.path.display().to_string(), "");
+        let name = namespace.path.display().to_string();
+        let noted = noted_netns(namespace, None);
+        if todo.void.iter().any(|void| void.is_about_same(&noted)) {
+            todo.change("netns", &name, "made, for the adopted one is gone");
+        } else {
+            todo.add("netns", &name, "");
+        }
         todo.steps.push(Step::MakeNetns(index));
     } else if !seen.is_loopback_up {
         todo.change("container", &namespace.container, "lo up");
@@ -776,6 +816,7 @@ fn removals(todo: &mut Todo, journal: &Journal, wanted: &[Noted]) {
         .iter()
         .rev()
         .filter(|change| !wanted.iter().any(|wanted| wanted.is_about_same(change)))
+        .filter(|change| !todo.void.contains(change))
         .cloned()
         .collect();
     // Ends before what they hang on, as `undo` has it.
@@ -831,6 +872,7 @@ impl Doer<'_> {
     ///
     /// What failed; what was done stays done.
     pub fn run(&mut self, todo: &Todo) -> Result<()> {
+        self.journal.forget(&todo.void)?;
         self.journal.extend(&todo.noted)?;
         for step in &todo.steps {
             self.fault.before(&format!("{step:?}"))?;

@@ -35,7 +35,7 @@ use crate::{
     model::Model,
     naming,
     plan::{self, Facts},
-    state::{Change as Noted, Instance, Journal, Origin},
+    state::{AdoptedBridge, Change as Noted, Instance, Journal, Origin},
 };
 
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
@@ -257,7 +257,9 @@ pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts>
         adopted: noted
             .iter()
             .filter_map(|change| match change {
-                Noted::AdoptedBridge(bridge) => Some((bridge.name.clone(), bridge.mac)),
+                Noted::AdoptedBridge(bridge) if stands(bridge, observed) => {
+                    Some((bridge.name.clone(), bridge.mac))
+                }
                 _ => None,
             })
             .collect(),
@@ -268,6 +270,12 @@ pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts>
             .filter_map(|index| names.get(index).map(|name| (*name).to_owned()))
             .collect(),
     })
+}
+
+/// Whether a bridge that was adopted is still the one that it was.
+pub fn stands(bridge: &AdoptedBridge, observed: &Observed) -> bool {
+    let mut links = observed.links.iter();
+    links.any(|link| link.name == bridge.name && [0, link.index].contains(&bridge.index))
 }
 
 /// The administrator's reserved ports, as ranges.

@@ -2,6 +2,7 @@
 //! after, what a second time changes, what a failure and a kill at each step leave, what a purge
 //! leaves. They need root.
 
+mod adopted;
 mod apply;
 mod bed;
 mod faults;

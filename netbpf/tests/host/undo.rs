@@ -111,6 +111,7 @@ fn an_adopted_bridge_and_namespace_get_back_what_was_theirs() {
                 mtu: bridge.mtu,
                 up: bridge.up,
                 addresses: vec![theirs],
+                index: 0,
             }),
             Change::Address {
                 interface: "nb-front".into(),
