@@ -12,6 +12,10 @@ pub const ABI_VERSION: u32 = 1;
 /// demands and clears it.
 pub const MARK_TO_HOST: u32 = 0x6e62_0001;
 
+/// The mark of a packet that `from_local` has finished and sent on to a container; `to_container`
+/// clears it.
+pub const MARK_FROM_LOCAL: u32 = 0x6e62_0002;
+
 /// What every program reads. One entry, key 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]

@@ -252,6 +252,8 @@ pub mod way {
     pub const CONTAINER: u8 = 2;
     /// Out of the host, by the route that the kernel looks up for each packet.
     pub const OUTSIDE: u8 = 3;
+    /// Back to a process of the host, by the loopback interface `out_ifindex`.
+    pub const LOCAL: u8 = 4;
 }
 
 /// Where a packet may come in, beside the ifindex of a container's veth.
@@ -270,6 +272,8 @@ pub mod entry_flags {
     pub const REWRITE: u8 = 1 << 1;
     /// The packet is routed: its TTL goes down.
     pub const ROUTED: u8 = 1 << 2;
+    /// One end is a process of the host that talks by the loopback interface.
+    pub const LOCAL: u8 = 1 << 3;
 }
 
 /// Whether a flow has left the half-open room.
@@ -306,7 +310,8 @@ pub struct Entry<F: Family> {
     pub slot: u32,
     /// Where packets of this half come in: an ifindex, or one of [`origin`].
     pub in_ifindex: u32,
-    /// Where they leave: the veth of a container; for the outside the interface last checked.
+    /// Where they leave: the veth of a container, the loopback interface; for the outside the
+    /// interface last checked.
     pub out_ifindex: u32,
     /// The sender's endpoint id; 0: not a container.
     pub in_endpoint: u32,
@@ -485,7 +490,12 @@ impl<F: Family> NewFlow<F> {
         entry.created = now;
         entry.generation = generation;
         entry.state = self.state;
-        entry.flags = reply | rewrite | routed;
+        let local = if self.from.way == way::LOCAL {
+            entry_flags::LOCAL
+        } else {
+            0
+        };
+        entry.flags = reply | rewrite | routed | local;
         entry.way = to.way;
         entry.promoted = if State::from_u8(self.state).is_half_open() {
             0
@@ -494,7 +504,7 @@ impl<F: Family> NewFlow<F> {
         };
         entry.slot = slot;
         entry.in_ifindex = from.ifindex;
-        entry.out_ifindex = if to.way == way::CONTAINER {
+        entry.out_ifindex = if matches!(to.way, way::CONTAINER | way::LOCAL) {
             to.ifindex
         } else {
             0

@@ -14,6 +14,8 @@ pub mod role {
     pub const BRIDGE: u8 = 2;
     /// An interface to the outside.
     pub const UPLINK: u8 = 3;
+    /// The loopback interface.
+    pub const LOOPBACK: u8 = 4;
 }
 
 /// One interface that carries a hook. Key: ifindex (`u32`, host order).

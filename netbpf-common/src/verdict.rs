@@ -30,6 +30,8 @@ pub enum Hook {
     Getpeername4 = 11,
     /// As [`Hook::Getpeername4`], for sockets of IPv6.
     Getpeername6 = 12,
+    /// The loopback interface, egress.
+    FromLocal = 13,
 }
 
 /// What a hook hangs on.
@@ -43,7 +45,7 @@ pub enum Seat {
 
 impl Hook {
     /// Every hook, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::FromContainer,
         Self::ToContainer,
         Self::FromNetdev,
@@ -57,6 +59,7 @@ impl Hook {
         Self::Recvmsg6,
         Self::Getpeername4,
         Self::Getpeername6,
+        Self::FromLocal,
     ];
 
     /// The hooks at sockets, in the order in which they are attached: what answers stand for what
@@ -79,7 +82,8 @@ impl Hook {
             | Self::ToContainer
             | Self::FromNetdev
             | Self::ToNetdev
-            | Self::FromBridge => Seat::Interface,
+            | Self::FromBridge
+            | Self::FromLocal => Seat::Interface,
             Self::Connect4
             | Self::Connect6
             | Self::Sendmsg4
@@ -107,6 +111,7 @@ impl Hook {
             Self::Recvmsg6 => "recvmsg6",
             Self::Getpeername4 => "getpeername4",
             Self::Getpeername6 => "getpeername6",
+            Self::FromLocal => "from_local",
         }
     }
 }
@@ -137,6 +142,8 @@ pub enum Outcome {
     Related = 5,
     /// Dropped; payload: a [`DropReason`].
     Drop = 6,
+    /// To a process of the host that talks by the loopback interface; payload: its ifindex.
+    Local = 7,
 }
 
 impl Verdict {
@@ -164,6 +171,12 @@ impl Verdict {
         Self::new(Outcome::Container, ifindex)
     }
 
+    /// [`Outcome::Local`].
+    #[inline(always)]
+    pub const fn local(ifindex: u32) -> Self {
+        Self::new(Outcome::Local, ifindex)
+    }
+
     /// [`Outcome::Commit`].
     #[inline(always)]
     pub const fn commit(how: u32) -> Self {
@@ -186,6 +199,7 @@ impl Verdict {
             3 => Outcome::Container,
             4 => Outcome::Commit,
             5 => Outcome::Related,
+            7 => Outcome::Local,
             _ => Outcome::Drop,
         }
     }

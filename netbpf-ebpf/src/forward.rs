@@ -23,6 +23,7 @@ pub fn packet<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>
     match half.way {
         way::CONTAINER => to_container(hook, skb, packet, half),
         way::OUTSIDE => to_outside(hook, skb, packet, half),
+        way::LOCAL => to_local(hook, skb, packet, half),
         _ => to_host(hook, skb, packet, half),
     }
 }
@@ -98,4 +99,14 @@ fn to_host<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -
         return refuse(hook, skb, DropReason::NotTranslatable);
     }
     finish(hook, skb, Verdict::TO_HOST)
+}
+
+#[inline(always)]
+fn to_local<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
+    let ifindex = half.out_ifindex;
+    let (dst, src) = (half.out_dst_mac, half.out_src_mac);
+    if !rewrite::packet(skb, packet, &half, 0) || !skb.address(F::ETHER_TYPE, dst, src) {
+        return refuse(hook, skb, DropReason::NotTranslatable);
+    }
+    finish(hook, skb, Verdict::local(ifindex))
 }

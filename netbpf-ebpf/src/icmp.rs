@@ -113,6 +113,9 @@ fn send<F: Stages>(
         if !skb.address(F::ETHER_TYPE, half.out_dst_mac, half.out_src_mac) {
             return refuse(hook, skb, DropReason::NotTranslatable);
         }
+        if half.way == way::LOCAL {
+            return finish(hook, skb, Verdict::local(half.out_ifindex));
+        }
         return finish(hook, skb, Verdict::container(half.out_ifindex));
     }
     if maps::config().flags & config_flags::XFRM != 0 {

@@ -73,6 +73,30 @@ pub fn redirect(ifindex: u32) -> i32 {
     unsafe { helpers::bpf_redirect(ifindex, 0) as i32 }
 }
 
+/// Lets the packet come in by `ifindex`. The action to return.
+#[inline(always)]
+pub fn redirect_ingress(ifindex: u32) -> i32 {
+    const INGRESS: u64 = 1;
+    // SAFETY: see `redirect`.
+    unsafe { helpers::bpf_redirect(ifindex, INGRESS) as i32 }
+}
+
+/// The MTU of `ifindex` if the packet is too big for it, else 0. What will be cut into segments is
+/// not.
+#[inline(always)]
+pub fn exceeded_mtu(skb: Skb, ifindex: u32) -> u32 {
+    const FRAG_NEEDED: i64 = 1;
+    let mut mtu = 0_u32;
+    // SAFETY: `mtu` is valid while the helper runs.
+    let result =
+        unsafe { helpers::bpf_check_mtu(skb.as_ptr().cast(), ifindex, &raw mut mtu, 0, 0) };
+    if result as i32 as i64 == FRAG_NEEDED {
+        mtu
+    } else {
+        0
+    }
+}
+
 /// Sends the packet out of `ifindex` to a next hop. The action to return.
 #[inline(always)]
 pub fn redirect_neigh(ifindex: u32, next_hop: &mut bpf_redir_neigh) -> i32 {

@@ -69,6 +69,11 @@ pub fn from_bridge(ctx: TcContext) -> i32 {
     hooks::from_bridge::from_bridge(Skb::new(ctx.skb.skb))
 }
 
+#[classifier]
+pub fn from_local(ctx: TcContext) -> i32 {
+    hooks::from_local::from_local(Skb::new(ctx.skb.skb))
+}
+
 macro_rules! at_sockets {
     ($($name:ident)+) => {$(
         #[cgroup_sock_addr($name)]

@@ -242,7 +242,8 @@ fn asker<F: Tables>(original: Half<F>, first: &Tuple<F>) -> Option<Asker> {
             ifindex: network.bridge_ifindex,
         });
     }
-    let party = if original.in_ifindex == origin::HOST {
+    let is_local = original.flags & entry_flags::LOCAL != 0;
+    let party = if original.in_ifindex == origin::HOST || is_local {
         host(F::host_address(&first.src_addr))
     } else {
         Party::Outside

@@ -102,6 +102,14 @@ subprograms! {
     /// An IP packet that an outward interface brought to a container by the stack; the action.
     to_container_routed = to_container_routed_v4, to_container_routed_v6 (skb: Skb;) -> i32
         = hooks::to_container::routed;
+    /// An IP packet of the host's to itself; the action, or [`hooks::UNKNOWN`].
+    from_local = from_local_v4, from_local_v6 (skb: Skb;) -> i32 = hooks::from_local::ip;
+    /// One of no known flow; the action, or a commit's number above [`hooks::UNKNOWN`].
+    from_local_unknown = from_local_unknown_v4, from_local_unknown_v6 (skb: Skb;) -> i32
+        = hooks::from_local::unknown;
+    /// An ICMP error of the host's to itself; the action.
+    from_local_related = from_local_related_v4, from_local_related_v6 (skb: Skb;) -> i32
+        = hooks::from_local::related;
     /// An IP packet of the host's own to the outside; the action, or [`hooks::UNKNOWN`].
     to_netdev_host = to_netdev_host_v4, to_netdev_host_v6 (skb: Skb;) -> i32
         = hooks::to_netdev::host;

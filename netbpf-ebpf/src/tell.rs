@@ -69,10 +69,10 @@ pub fn tell<F: Stages>(skb: Skb, what: u32) -> i32 {
     let Some(interface) = maps::interface(skb.ifindex()) else {
         return refuse(Hook::FromContainer, skb, DropReason::UnknownInterface);
     };
-    let hook = if interface.role == role::CONTAINER {
-        Hook::FromContainer
-    } else {
-        Hook::FromNetdev
+    let hook = match interface.role {
+        role::CONTAINER => Hook::FromContainer,
+        role::LOOPBACK => Hook::FromLocal,
+        _ => Hook::FromNetdev,
     };
     let (dropped, counter) = match what {
         OUT_OF_HOPS => (
@@ -104,10 +104,11 @@ pub fn tell<F: Stages>(skb: Skb, what: u32) -> i32 {
         return refuse(hook, skb, dropped);
     }
     maps::count(counter, len);
-    if interface.role == role::CONTAINER {
-        return finish(hook, skb, Verdict::container(skb.ifindex()));
+    match interface.role {
+        role::CONTAINER => finish(hook, skb, Verdict::container(skb.ifindex())),
+        role::LOOPBACK => finish(hook, skb, Verdict::local(skb.ifindex())),
+        _ => kernel::redirect(skb.ifindex()),
     }
-    kernel::redirect(skb.ifindex())
 }
 
 /// What becomes of a packet that no answer can quote.
@@ -116,6 +117,8 @@ fn untold(hook: Hook, skb: Skb, what: u32) -> i32 {
     let verdict = match what {
         OUT_OF_HOPS => Verdict::stack(StackReason::TtlExceeded),
         PORT_CLOSED => Verdict::drop(DropReason::VipPortClosed),
+        // The host's stack would take it for its own.
+        _ if hook as u8 == Hook::FromLocal as u8 => Verdict::drop(DropReason::TooBig),
         _ => Verdict::stack(StackReason::TooBig),
     };
     finish(hook, skb, verdict)

@@ -142,6 +142,8 @@ pub struct Links {
     pub uplinks: Vec<String>,
     /// Those of them whose packets have no Ethernet header.
     pub bare_uplinks: BTreeSet<String>,
+    /// The loopback interface; none where nothing is published.
+    pub loopback: Option<String>,
     /// The hooks at sockets that must be in place; none where nothing is published.
     pub sockets: Vec<Hook>,
     /// Sysctls of interfaces and their values, in the order in which they must be written. Those
@@ -166,7 +168,11 @@ impl Links {
             .uplinks
             .iter()
             .map(|name| (name.as_str(), role::UPLINK));
-        ends.chain(bridges).chain(uplinks)
+        let loopback = self
+            .loopback
+            .iter()
+            .map(|name| (name.as_str(), role::LOOPBACK));
+        ends.chain(bridges).chain(uplinks).chain(loopback)
     }
 
     /// Every hook that must be in place.
@@ -238,6 +244,7 @@ pub fn links(instance: &str, model: &Model, facts: &Facts) -> Result<Links, Erro
         ends,
         uplinks,
         bare_uplinks,
+        loopback: loopback(model, facts),
         sockets: sockets(model),
         sysctls,
         files: names::files(model),
@@ -393,6 +400,12 @@ fn has_mappings(model: &Model) -> bool {
     containers.any(|container| !container.publish.is_empty()) || !model.services.is_empty()
 }
 
+/// What the host says to itself is looked at only where some of it could lead to a container.
+fn loopback(model: &Model, facts: &Facts) -> Option<String> {
+    let loopback = facts.links.iter().find(|link| link.loopback)?;
+    has_mappings(model).then(|| loopback.name.clone())
+}
+
 /// Sockets are looked at only where some could be led to a container.
 fn sockets(model: &Model) -> Vec<Hook> {
     if has_mappings(model) {
@@ -412,6 +425,13 @@ fn sysctls(model: &Model, bridges: &[Bridge], facts: &Facts) -> Vec<(Sysctl, &'s
     if has_v6 {
         for name in &facts.advertised_routers {
             wanted.push((Sysctl::new(Knob::Ipv6AcceptRa, name), "2"));
+        }
+    }
+    let has_v4 = model.networks.iter().any(|it| it.subnet_v4().is_some());
+    if has_v4 && let Some(loopback) = loopback(model, facts) {
+        // Answers come back with loopback addresses, and by an interface that is not theirs.
+        for knob in [Knob::Ipv4RouteLocalnet, Knob::Ipv4AcceptLocal] {
+            wanted.push((Sysctl::new(knob, &loopback), "1"));
         }
     }
     for (bridge, network) in bridges.iter().zip(&model.networks) {
@@ -480,6 +500,17 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
     }
     for name in &links.uplinks {
         put_uplink(&mut contents, existing(facts, name)?, facts);
+    }
+    if let Some(name) = &links.loopback {
+        let role = role::LOOPBACK;
+        let index = existing(facts, name)?.index;
+        contents.interfaces.insert(
+            index,
+            Interface {
+                role,
+                ..Interface::default()
+            },
+        );
     }
     put_host_addresses(&mut contents, model, facts);
     for container in &model.containers {

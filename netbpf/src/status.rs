@@ -84,7 +84,7 @@ pub struct Interface {
     pub name: String,
     /// Its ifindex.
     pub ifindex: u32,
-    /// `container`, `bridge` or `uplink`.
+    /// `container`, `bridge`, `uplink` or `loopback`.
     pub role: &'static str,
     /// The hooks that are in place.
     pub hooks: Vec<&'static str>,
@@ -269,6 +269,7 @@ const fn role_name(of: u8) -> &'static str {
         role::CONTAINER => "container",
         role::BRIDGE => "bridge",
         role::UPLINK => "uplink",
+        role::LOOPBACK => "loopback",
         _ => "unknown",
     }
 }

@@ -151,7 +151,7 @@ fn what_sockets_asked_for_keeps_its_layout() {
 #[test]
 fn counters_keep_their_layout() {
     layout!(Counter: 16 { packets @ 0, bytes @ 8 });
-    assert_eq!(Hook::ALL.len(), 13, "{BUMP}");
+    assert_eq!(Hook::ALL.len(), 14, "{BUMP}");
     assert_eq!(COUNTERS_PER_HOOK, 38, "{BUMP}");
 }
 
@@ -163,14 +163,14 @@ fn numbers_in_shared_fields_keep_their_meaning() {
         "{BUMP}"
     );
     assert_eq!(
-        [way::HOST, way::CONTAINER, way::OUTSIDE],
-        [1, 2, 3],
+        [way::HOST, way::CONTAINER, way::OUTSIDE, way::LOCAL],
+        [1, 2, 3, 4],
         "{BUMP}"
     );
     assert_eq!([origin::HOST, origin::OUTSIDE], [0, u32::MAX], "{BUMP}");
     assert_eq!(
-        [role::CONTAINER, role::BRIDGE, role::UPLINK],
-        [1, 2, 3],
+        [role::CONTAINER, role::BRIDGE, role::UPLINK, role::LOOPBACK],
+        [1, 2, 3, 4],
         "{BUMP}"
     );
     assert_eq!(
@@ -182,8 +182,9 @@ fn numbers_in_shared_fields_keep_their_meaning() {
         entry_flags::REPLY,
         entry_flags::REWRITE,
         entry_flags::ROUTED,
+        entry_flags::LOCAL,
     ];
-    assert_eq!(entry, [1, 2, 4], "{BUMP}");
+    assert_eq!(entry, [1, 2, 4, 8], "{BUMP}");
     assert_eq!(
         [target_flags::LISTED, target_flags::ALSO_V6],
         [1, 2],

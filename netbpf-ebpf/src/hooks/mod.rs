@@ -2,6 +2,7 @@
 
 pub mod from_bridge;
 pub mod from_container;
+pub mod from_local;
 pub mod from_netdev;
 pub mod socket;
 pub mod to_container;
@@ -9,7 +10,7 @@ pub mod to_netdev;
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use netbpf_common::{
-    config::MARK_TO_HOST,
+    config::{MARK_FROM_LOCAL, MARK_TO_HOST},
     family::{V4, V6},
     verdict::{DropReason, Hook, Outcome, Verdict, drop_counter_of, stack_counter_of},
 };
@@ -114,6 +115,15 @@ pub fn finish(hook: Hook, skb: Skb, verdict: Verdict) -> i32 {
             maps::count(stack_counter_of(hook, verdict.payload()), skb.len());
             mark(hook, skb);
             NEXT
+        }
+        Outcome::Container if hook as u8 == Hook::FromLocal as u8 => {
+            // The short way begins at an ingress; this one leads by `to_container`.
+            skb.set_mark(MARK_FROM_LOCAL);
+            kernel::redirect(verdict.payload())
+        }
+        Outcome::Local => {
+            skb.set_mark(0);
+            kernel::redirect_ingress(verdict.payload())
         }
         Outcome::Container => {
             skb.address_to_receiver();

@@ -4,6 +4,7 @@
 //! interface by which the packet came into the host.
 
 use netbpf_common::{
+    config::MARK_FROM_LOCAL,
     conntrack::{End, State, first_state, origin, way},
     endpoint::{Interface, network_flags, role},
     family::{Family, V4, V6},
@@ -29,6 +30,10 @@ const ARP: u16 = 0x0806;
 pub fn to_container(skb: Skb) -> i32 {
     if skb.ingress_ifindex() != origin::HOST {
         return from_elsewhere(skb);
+    }
+    if skb.mark() == MARK_FROM_LOCAL {
+        skb.set_mark(0);
+        return finish(Hook::ToContainer, skb, Verdict::PASS);
     }
     skb.pull_headers();
     match skb.ethernet() {
@@ -162,6 +167,7 @@ fn from_elsewhere(skb: Skb) -> i32 {
         role::CONTAINER | role::BRIDGE => {
             refuse(Hook::ToContainer, skb, DropReason::IsolatedNetwork)
         }
+        role::LOOPBACK => refuse(Hook::ToContainer, skb, DropReason::UnannouncedPort),
         _ => from_outside(skb),
     }
 }

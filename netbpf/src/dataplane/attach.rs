@@ -25,6 +25,7 @@ pub const fn hooks_of(role: u8) -> &'static [Hook] {
         role::CONTAINER => &[Hook::FromContainer, Hook::ToContainer],
         role::BRIDGE => &[Hook::FromBridge],
         role::UPLINK => &[Hook::FromNetdev, Hook::ToNetdev],
+        role::LOOPBACK => &[Hook::FromLocal],
         _ => &[],
     }
 }

@@ -20,6 +20,10 @@ pub enum Knob {
     Ipv4Forwarding,
     /// `net.ipv4.conf.<interface>.rp_filter`.
     Ipv4RpFilter,
+    /// `net.ipv4.conf.<interface>.route_localnet`.
+    Ipv4RouteLocalnet,
+    /// `net.ipv4.conf.<interface>.accept_local`.
+    Ipv4AcceptLocal,
     /// `net.ipv6.conf.<interface>.forwarding`.
     Ipv6Forwarding,
     /// `net.ipv6.conf.<interface>.accept_ra`.
@@ -80,6 +84,8 @@ impl Knob {
         match self {
             Self::Ipv4Forwarding => ("ipv4", "forwarding"),
             Self::Ipv4RpFilter => ("ipv4", "rp_filter"),
+            Self::Ipv4RouteLocalnet => ("ipv4", "route_localnet"),
+            Self::Ipv4AcceptLocal => ("ipv4", "accept_local"),
             Self::Ipv6Forwarding => ("ipv6", "forwarding"),
             Self::Ipv6AcceptRa => ("ipv6", "accept_ra"),
             Self::Ipv6Disable => ("ipv6", "disable_ipv6"),

@@ -162,6 +162,7 @@ fn every_interface_has_its_role() {
     assert_eq!(
         roles,
         [
+            (1, role::LOOPBACK),
             (2, role::UPLINK),
             (3, role::BRIDGE),
             (10, role::CONTAINER),
@@ -486,4 +487,34 @@ proptest! {
         let asks = with(&old).policy_changes(&with(&new));
         prop_assert_eq!(asks, !old.is_subset(&new));
     }
+}
+
+#[test]
+fn host_is_looked_at_only_while_something_is_published() {
+    let mut model = model();
+    let (all, _) = planned(&model);
+    let is_of_loopback = |(sysctl, _): &&(Sysctl, &str)| sysctl.interface == "lo";
+    assert_eq!(all.loopback.as_deref(), Some("lo"));
+    assert_eq!(all.sockets, Hook::AT_SOCKETS);
+    assert_eq!(all.sysctls.iter().filter(is_of_loopback).count(), 2);
+    model.services.clear();
+    model.containers[0].publish.clear();
+    let (none, contents) = planned(&model);
+    assert_eq!((none.loopback, none.sockets), (None, Vec::new()));
+    assert_eq!(none.sysctls.iter().filter(is_of_loopback).count(), 0);
+    assert!(!contents.interfaces.contains_key(&1));
+}
+
+#[test]
+fn only_a_publish_for_every_address_of_an_ipv4_container_is_for_ipv6_too() {
+    let mut model = model();
+    let flags = |model: &Model, host| {
+        let (_, contents) = planned(model);
+        contents.published_v4[&port_key::<V4>(host, 8080, Proto::Tcp)].flags & target_flags::ALSO_V6
+    };
+    assert_eq!(flags(&model, Ipv4::UNSPECIFIED), 0);
+    model.containers[0].attachments[0].ipv6 = None;
+    assert_eq!(flags(&model, Ipv4::UNSPECIFIED), target_flags::ALSO_V6);
+    model.containers[0].publish = vec![binding(7, Some("0.0.0.0"), 8080)];
+    assert_eq!(flags(&model, Ipv4::UNSPECIFIED), 0);
 }

@@ -187,6 +187,7 @@ pub fn todo(
         todo.steps.push(Step::WriteMappings);
     }
     // A socket is led only to where something leads already.
+    loopback(&mut todo, survey);
     attach_sockets(&mut todo, survey);
     let leftover = leftover_hooks(survey);
     let (uplink_hooks, other_hooks): (Vec<_>, Vec<_>) = leftover
@@ -551,6 +552,18 @@ fn uplinks(todo: &mut Todo, survey: &Survey) {
         }
         todo.steps.extend(missing.into_iter().map(Step::Attach));
     }
+}
+
+fn loopback(todo: &mut Todo, survey: &Survey) {
+    let Some(name) = &survey.links.loopback else {
+        return;
+    };
+    let missing = missing_hooks(name, survey);
+    if !missing.is_empty() {
+        let hooks: Vec<&str> = missing.iter().map(|place| place.hook.name()).collect();
+        todo.add("loopback", name, format!("hooks {}", hooks.join(", ")));
+    }
+    todo.steps.extend(missing.into_iter().map(Step::Attach));
 }
 
 fn attach_sockets(todo: &mut Todo, survey: &Survey) {
