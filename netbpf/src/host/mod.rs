@@ -3,6 +3,7 @@
 //! in which order, is decided elsewhere, and so is what to record before.
 
 pub mod address;
+pub mod announce;
 pub mod bpffs;
 pub mod cgroup;
 mod error;

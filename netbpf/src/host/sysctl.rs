@@ -30,6 +30,10 @@ pub enum Knob {
     Ipv6AcceptRa,
     /// `net.ipv6.conf.<interface>.disable_ipv6`.
     Ipv6Disable,
+    /// `net.ipv4.conf.<interface>.arp_notify`.
+    Ipv4ArpNotify,
+    /// `net.ipv6.conf.<interface>.ndisc_notify`.
+    Ipv6NdiscNotify,
 }
 
 /// A sysctl of one interface.
@@ -89,6 +93,8 @@ impl Knob {
             Self::Ipv6Forwarding => ("ipv6", "forwarding"),
             Self::Ipv6AcceptRa => ("ipv6", "accept_ra"),
             Self::Ipv6Disable => ("ipv6", "disable_ipv6"),
+            Self::Ipv4ArpNotify => ("ipv4", "arp_notify"),
+            Self::Ipv6NdiscNotify => ("ipv6", "ndisc_notify"),
         }
     }
 }

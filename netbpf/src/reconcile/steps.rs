@@ -32,6 +32,7 @@ use crate::{
     host::{
         Host, Netns, Rtnl,
         address::{Preference, Scope},
+        announce,
         bpffs::{self, PinDirs},
         link::{BridgeSpec, Link, Mark, Running, VethSpec},
         neighbour::FdbEntry,
@@ -90,6 +91,8 @@ pub enum Step {
     WriteFile(usize),
     /// Waits until what was brought up carries packets.
     AwaitRunning,
+    /// Announces the addresses of a container's end to its link.
+    Announce(usize),
     /// Writes to the maps what leads where.
     WriteMappings,
     /// Ends hooks of interfaces that are no uplinks any more.
@@ -183,6 +186,7 @@ pub fn todo(
     if todo.steps.iter().any(|step| matches!(step, Step::Up(_))) {
         todo.steps.push(Step::AwaitRunning);
     }
+    announcements(&mut todo, survey);
     if writes {
         todo.steps.push(Step::WriteMappings);
     }
@@ -705,6 +709,23 @@ fn lead_out(todo: &mut Todo, index: usize, namespace: &plan::Namespace, survey: 
     }
 }
 
+/// The ends that have another MAC or other addresses than before: neighbours may still know the old.
+fn announcements(todo: &mut Todo, survey: &Survey) {
+    let ends = survey.links.ends.iter().zip(&survey.ends);
+    let is_news = |end: &plan::End, seen: &EndSeen| match &seen.inside {
+        None => true,
+        Some(inside) => {
+            let (missing, _) = addresses_to_change(end, inside);
+            inside.link.mac != Some(end.mac) || !missing.is_empty()
+        }
+    };
+    for (index, (end, seen)) in ends.enumerate() {
+        if is_news(end, seen) {
+            todo.steps.push(Step::Announce(index));
+        }
+    }
+}
+
 /// What the container's side lacks, in words.
 fn unfit(end: &plan::End, seen: &EndSeen, inside: &Inside) -> Vec<String> {
     let mut details = Vec::new();
@@ -916,6 +937,7 @@ impl Doer<'_> {
             Step::Fdb(index) => self.fdb(*index),
             Step::WriteFile(index) => self.write_file(*index),
             Step::AwaitRunning => self.await_running(),
+            Step::Announce(index) => self.announce(*index),
             Step::WriteMappings => self.write_mappings(),
             Step::Detach(pin) => Ok(attach::detach(&self.pins(), *pin)?),
             Step::AttachSocket(hook, cgroup) => Ok(socket::attach(&self.pins(), *hook, cgroup)?),
@@ -1072,6 +1094,12 @@ impl Doer<'_> {
         let end = &self.survey.links.ends[index];
         let port = self.index(&end.veth)?;
         Ok(self.host.rtnl().set_fdb(FdbEntry { mac: end.mac, port })?)
+    }
+
+    fn announce(&self, index: usize) -> Result<()> {
+        let end = &self.survey.links.ends[index];
+        let netns = self.host.container(&end.netns)?;
+        Ok(announce::announce(&netns, &end.interface, end.mac)?)
     }
 
     fn write_file(&mut self, index: usize) -> Result<()> {

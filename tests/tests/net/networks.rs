@@ -7,7 +7,7 @@ use std::{
 };
 
 use netbpf_tests::{
-    netns::Netns,
+    netns::{Netns, wait_until},
     scene::Scene,
     sockets::{Conversation, Log, PATIENCE, Probe, Proto, SILENCE, Seen, serve},
     topology::Family,
@@ -209,4 +209,44 @@ fn modes_without_networks(scene: &Scene) {
     assert!(both.ip("-o link show dev eth0").contains("mtu 1300"));
     let bridge = scene.topology.host.ip("-o link show dev nb-front");
     assert!(bridge.contains("mtu 1300"), "{bridge}");
+}
+
+/// The MAC that a container has for an address, as it knows it.
+fn neighbour(netns: &Netns, address: IpAddr) -> String {
+    let shown = netns.ip(&format!("neigh show {address}"));
+    let mut words = shown
+        .split_whitespace()
+        .skip_while(|word| *word != "lladdr");
+    words.nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_address_that_gets_another_mac_is_announced_to_those_who_knew_the_old_one() {
+    let scene = Scene::bare();
+    // Where netfilter drops what a bridge floods, nobody hears an advertisement.
+    let _ = scene
+        .topology
+        .host
+        .try_set_sysctl("net/bridge/bridge-nf-call-ip6tables", "0");
+    scene.apply(CONFIG);
+    let log = Log::default();
+    let _server = serve(&scene.container("a"), "a", &[80], &log);
+    let both = Netns::existing(scene.container("both"));
+    let asked = Family::ALL.map(|family| at(family, "172.28.0.11", "fd00:28::11", 80));
+    for to in asked {
+        let probe = Probe::new(both.path(), Proto::Tcp, to);
+        assert!(matches!(probe.ask(PATIENCE, &log), Seen::Answered { .. }));
+        assert_eq!(neighbour(&both, to.ip()), "02:42:ac:1c:00:0b");
+    }
+    let moved = CONFIG.replace(
+        "ipv4 = \"172.28.0.11\"",
+        "mac = \"02:00:00:00:00:99\", ipv4 = \"172.28.0.11\"",
+    );
+    scene.apply(&moved);
+    for to in asked {
+        // Sooner than the kernel would ask again by itself.
+        wait_until("the new MAC is known", SILENCE, || {
+            neighbour(&both, to.ip()) == "02:00:00:00:00:99"
+        });
+    }
 }
