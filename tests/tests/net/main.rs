@@ -8,6 +8,7 @@ mod errors;
 mod listing;
 mod networks;
 mod paths;
+mod publish;
 mod purge;
 mod routes;
 mod uplinks;
