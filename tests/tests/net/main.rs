@@ -6,6 +6,7 @@ mod bed;
 mod change;
 mod errors;
 mod listing;
+mod local;
 mod networks;
 mod paths;
 mod publish;
