@@ -281,9 +281,11 @@ pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     }
 }
 
-/// Gives back a place that [`take_slot`] took.
+/// Gives back a place that [`take_slot`] took. Its key goes first, for in the sweep a place with
+/// a key is somebody's.
 #[inline(always)]
 fn give_slot<F: Tables>(slot: u32) {
+    F::clear_flow(slot);
     F::give_free_slot(slot);
     if let Some(rooms) = F::rooms() {
         rooms.remove_flow();
@@ -332,10 +334,29 @@ fn insert<F: Tables>(key: &Tuple<F>, entry: &Entry<F>) -> bool {
 }
 
 /// Ends the flow at a place of the flows' ring, if both halves have been idle for too long.
+///
+/// A place whose flow is none, or elsewhere, is marked, and given back when the next round finds
+/// the mark: where a flow ends while it is being promoted, nobody else does.
 #[inline(always)]
 pub fn sweep_flow<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
-    let Some(key) = F::flow_at(slot) else { return };
-    sweep(&key, slot, now, config, Room::Flows);
+    const LOST: u16 = 1;
+    let Some(mut key) = F::flow_at(slot) else {
+        return;
+    };
+    let mark = key.pad2;
+    key.pad2 = 0;
+    if key == Tuple::default() {
+        return;
+    }
+    let is_its_flows = F::half(&key).is_some_and(|half| {
+        half.slot == slot && half.is_promoted() && half.direction() == Direction::Original
+    });
+    match (is_its_flows, mark) {
+        (true, 0) => sweep(&key, slot, now, config, Room::Flows),
+        (true, _) => F::mark_flow(slot, 0),
+        (false, 0) => F::mark_flow(slot, LOST),
+        (false, _) => give_slot::<F>(slot),
+    }
 }
 
 /// As [`sweep_flow`], for a place of the half-open ring.

@@ -582,6 +582,10 @@ pub trait Tables: Family {
     fn set_half_open(slot: u32, key: &Tuple<Self>) -> bool;
     /// The key at a place of the flows' ring.
     fn flow_at(slot: u32) -> Option<Tuple<Self>>;
+    /// Takes the key away from a place of the flows' ring.
+    fn clear_flow(slot: u32);
+    /// Marks a place of the flows' ring in the key that it has, or takes the mark off.
+    fn mark_flow(slot: u32, mark: u16);
     /// Puts a key at a place of the flows' ring.
     fn set_flow(slot: u32, key: &Tuple<Self>) -> bool;
     /// A place of the flows' ring that was given back.
@@ -656,6 +660,24 @@ macro_rules! tables {
             #[inline(always)]
             fn flow_at(slot: u32) -> Option<Tuple<Self>> {
                 $flows.get(slot).copied()
+            }
+
+            #[inline(always)]
+            fn clear_flow(slot: u32) {
+                if let Some(key) = $flows.get_ptr_mut(slot) {
+                    // SAFETY: an array's value, alive with the program, and nobody else's while
+                    // the place is between two flows.
+                    unsafe { *key = Tuple::default() }
+                }
+            }
+
+            #[inline(always)]
+            fn mark_flow(slot: u32, mark: u16) {
+                if let Some(key) = $flows.get_ptr_mut(slot) {
+                    // SAFETY: an array's value, alive with the program, and the field is aligned;
+                    // whoever takes the place anew writes over the mark with its key.
+                    unsafe { (&raw mut (*key).pad2).write_volatile(mark) }
+                }
             }
 
             #[inline(always)]

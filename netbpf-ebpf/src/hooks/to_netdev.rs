@@ -69,10 +69,10 @@ pub fn host<F: Stages>(skb: Skb) -> i32 {
     };
     let tuple = &packet.tuple;
     let has_ports = tuple.proto == proto::TCP || tuple.proto == proto::UDP;
-    if !has_ports {
+    if !has_ports && !is_echo_request(packet) {
         return without_ports(skb, packet);
     }
-    if !maps::is_held(tuple.proto, tuple.src_port.get()) {
+    if has_ports && !maps::is_held(tuple.proto, tuple.src_port.get()) {
         return finish(Hook::ToNetdev, skb, Verdict::PASS);
     }
     if let Some(half) = conntrack::find(tuple, origin::HOST)
@@ -84,6 +84,12 @@ pub fn host<F: Stages>(skb: Skb) -> i32 {
         Some(half) if half.in_ifindex == origin::OUTSIDE && half.way == way::CONTAINER => UNKNOWN,
         _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
     }
+}
+
+/// Whether a packet is a ping: its identifier is what a port is elsewhere.
+#[inline(always)]
+fn is_echo_request<F: Family>(packet: &Packet<F>) -> bool {
+    packet.tuple.is_icmp() && packet.icmp_type == F::ECHO_REQUEST
 }
 
 /// A packet of the host's own of a protocol without ports, ESP or GRE say: there is nothing to
@@ -139,11 +145,13 @@ fn draft<F: Stages>() -> Option<u32> {
     let state = first_state(packet.tuple.proto, packet.tcp_flags)?;
     let draft = F::draft()?;
     draft.begin(&packet.tuple, state, End::HOST, End::OUTSIDE);
-    if packet.tuple.proto != proto::TCP && packet.tuple.proto != proto::UDP {
+    let has_ports = packet.tuple.proto == proto::TCP || packet.tuple.proto == proto::UDP;
+    if !has_ports && !is_echo_request(packet) {
         return Some(commit::AS_IS);
     }
     // The port that it has is taken: the search begins with any other one.
-    draft.translated.src_port = Be16(!packet.tuple.src_port.0);
+    let other = Be16(!packet.tuple.src_port.0);
+    draft.translated = packet.tuple.with_source(packet.tuple.src_addr, other);
     Some(commit::WITH_SOURCE)
 }
 

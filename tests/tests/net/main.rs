@@ -12,6 +12,7 @@ mod paths;
 mod publish;
 mod purge;
 mod routes;
+mod senders;
 mod uplinks;
 mod verbs;
 mod wire;

@@ -7,8 +7,15 @@ use std::{
     time::Duration,
 };
 
+use aya::maps::{Array, Map, MapData};
 use netbpf::dataplane::maps::Sizes;
-use netbpf_common::verdict::{DropReason, Hook};
+use netbpf_common::{
+    conntrack::Rooms,
+    family::V4,
+    tuple::Tuple,
+    verdict::{DropReason, Hook},
+    wire::Be16,
+};
 use netbpf_tests::{
     netns::wait_until,
     packet::{Flags, Frame, Piece, fragment},
@@ -306,6 +313,43 @@ fn idle_flows_expire_in_the_kernel() {
             Duration::from_secs(20),
             || bed.halves() == 0,
         );
+    });
+}
+
+/// What a promotion leaves behind whose flow ends on another CPU: a place that is counted and
+/// named, and nobody's.
+#[test]
+fn a_place_of_no_flow_is_given_back() {
+    on_bed(|bed| {
+        let open = |name: &str| {
+            let data = MapData::from_pin(bed.maps_dir().join(name)).expect("the map is pinned");
+            Map::Array(data)
+        };
+        let mut places: Array<MapData, Tuple<V4>> = open("flows_v4").try_into().expect("an array");
+        let mut rooms: Array<MapData, Rooms> = open("rooms_v4").try_into().expect("an array");
+        let lost = Tuple {
+            src_port: Be16::new(7),
+            proto: 6,
+            ..Tuple::default()
+        };
+        places.set(0, lost, 0).expect("the place is written");
+        let counted = Rooms {
+            flows: 1,
+            flows_high_water: 1,
+            ..Rooms::default()
+        };
+        rooms.set(0, counted, 0).expect("the count is written");
+        wait_until("the place is free", Duration::from_secs(20), || {
+            rooms.get(&0, 0).expect("the count is read").flows == 0
+        });
+        assert_eq!(
+            places.get(&0, 0).expect("the place is read"),
+            Tuple::default()
+        );
+        // It is had again, and its flow keeps it.
+        established(bed, Family::V4, 40000);
+        let taken = rooms.get(&0, 0).expect("the count is read");
+        assert_eq!((taken.flows, taken.flows_high_water), (1, 1));
     });
 }
 

@@ -10,7 +10,7 @@ use netbpf_common::{
 use netbpf_tests::{
     packet::{EchoKind, Flags, Frame},
     prog_run::{
-        Bed, Place, Resident, on_bed,
+        Action, Bed, Place, Resident, on_bed,
         residents::{DB, MONK, TENT, WEB},
     },
     topology::Family,
@@ -230,6 +230,34 @@ fn what_the_host_itself_sends_is_left_alone() {
         for family in Family::ALL {
             let frame = Frame::tcp(host(family, 40000), far(family, 443), Flags::Syn);
             bed.run(Hook::ToNetdev, Place::Uplink, &frame).passes();
+        }
+    });
+}
+
+#[test]
+fn a_ping_of_the_hosts_own_keeps_apart_from_a_masqueraded_one() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let echo = |from, to, kind, id| Frame::echo(from, to, kind, id);
+            let own = echo(family.host(), family.far(), EchoKind::Request, 9);
+            bed.run(Hook::ToNetdev, Place::Uplink, &own).passes();
+            let asked = echo(WEB.addr(family), family.far(), EchoKind::Request, 9);
+            let left = asked.clone().from(host(family, 9)).routed();
+            let left = WEB.routes(left);
+            bed.run(Hook::FromContainer, Place::Veth(WEB), &WEB.routes(asked))
+                .redirects(&left);
+            // The container has the identifier, so that the host's next one gets another.
+            let outcome = bed.run(Hook::ToNetdev, Place::Uplink, &own);
+            let at = 14 + own.ip_header_len() + 4;
+            let id = u16::from_be_bytes([outcome.bytes[at], outcome.bytes[at + 1]]);
+            assert_ne!(id, 9);
+            let shown = echo(family.host(), family.far(), EchoKind::Request, id);
+            assert_eq!(outcome.bytes, shown.bytes());
+            let answer = arrives(echo(family.far(), family.host(), EchoKind::Reply, id));
+            let heard = arrives(echo(family.far(), family.host(), EchoKind::Reply, 9));
+            let outcome = bed.run(Hook::FromNetdev, Place::Uplink, &answer);
+            assert_eq!((outcome.action, &outcome.counted), (Action::Next, &vec![]));
+            assert_eq!(outcome.bytes, heard.bytes());
         }
     });
 }
