@@ -451,6 +451,11 @@ pub enum Change {
         /// The address with its prefix length.
         net: IpNet,
     },
+    /// A `clsact` qdisc that we made.
+    Qdisc {
+        /// The interface that has it.
+        interface: String,
+    },
     /// A sysctl that we set.
     Sysctl {
         /// Which.
@@ -471,6 +476,7 @@ impl Change {
             (Self::Bridge { name: a, .. }, Self::Bridge { name: b, .. })
             | (Self::Veth { name: a, .. }, Self::Veth { name: b, .. }) => a == b,
             (Self::AdoptedBridge(a), Self::AdoptedBridge(b)) => a.name == b.name,
+            (Self::Qdisc { interface: a }, Self::Qdisc { interface: b }) => a == b,
             (
                 Self::Address {
                     interface: a,

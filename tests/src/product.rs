@@ -97,6 +97,7 @@ pub struct Instance {
     name: String,
     host: PathBuf,
     binary: Option<PathBuf>,
+    without: String,
     directory: tempfile::TempDir,
     purge_on_drop: bool,
 }
@@ -112,6 +113,7 @@ impl Instance {
             name: name.to_owned(),
             host: host.path().to_owned(),
             binary: None,
+            without: String::new(),
             directory: tempfile::tempdir().expect("a temporary directory"),
             purge_on_drop: true,
         }
@@ -121,6 +123,14 @@ impl Instance {
     #[must_use]
     pub fn with_binary(mut self, binary: &Path) -> Self {
         self.binary = Some(binary.to_owned());
+        self
+    }
+
+    /// The same instance, as on a kernel that lacks these features: words of
+    /// `netbpf::host::kernel::Features`, separated by commas.
+    #[must_use]
+    pub fn without(mut self, features: &str) -> Self {
+        self.without = features.to_owned();
         self
     }
 
@@ -154,6 +164,9 @@ impl Instance {
         let binary = self.binary.clone().unwrap_or_else(binary);
         let mut command = Netns::existing(&self.host).command(binary);
         command.args(["--instance", &self.name]).args(arguments);
+        if !self.without.is_empty() {
+            command.env("NETBPF_WITHOUT", &self.without);
+        }
         command
     }
 

@@ -66,7 +66,7 @@ fn walk<F: Stages>(
         return told::<F>(skb, action);
     }
     let action = unknown(skb);
-    if action < UNKNOWN || action >= TELL {
+    if !(UNKNOWN..TELL).contains(&action) {
         return told::<F>(skb, action);
     }
     if action == RELATED {

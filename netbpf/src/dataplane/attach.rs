@@ -1,4 +1,5 @@
-//! Hooks on interfaces: TCX links, pinned one by one as `links/<hook>-<ifindex>`.
+//! Hooks on interfaces: TCX links, pinned one by one as `links/<hook>-<ifindex>`, or where there is
+//! no TCX, filters of `clsact`, whose programs are pinned as `links/<hook>-<ifindex>_clsact`.
 //!
 //! A link holds the program first in its chain and outlives this process by its pin. Nothing here
 //! knows why an interface is hooked, and nothing of somebody else's is ever detached.
@@ -16,8 +17,8 @@ use aya::programs::{
 use netbpf_common::{endpoint::role, verdict::Hook};
 use nix::errno::Errno;
 
-use super::{Error, Objects, programs};
-use crate::host::{bpffs::PinDirs, link::Framing};
+use super::{Error, Objects, clsact, programs};
+use crate::host::{bpffs::PinDirs, kernel::Features, link::Framing, tc};
 
 /// The hooks of an interface in each role.
 pub const fn hooks_of(role: u8) -> &'static [Hook] {
@@ -67,6 +68,7 @@ impl Place {
         PinnedHook {
             hook: self.hook,
             framing: self.framing,
+            means: Means::here(),
             ifindex,
         }
     }
@@ -90,7 +92,15 @@ impl Place {
     ///
     /// A failed system call; an interface that is gone is no error.
     pub fn is_hooked(&self, pins: &PinDirs, ifindex: u32) -> Result<bool, Error> {
-        let Some(program) = self.linked_program(pins, ifindex)? else {
+        let running = match Means::here() {
+            Means::Tcx => self.linked_program(pins, ifindex)?,
+            Means::Clsact => {
+                let pin = self.pinned(ifindex).path(pins);
+                let side = clsact::side(attach_type(self.hook));
+                clsact::attached(&pin, ifindex, side).map_err(self.error("look for"))?
+            }
+        };
+        let Some(program) = running else {
             return Ok(false);
         };
         let pinned = pins.progs.join(self.program());
@@ -101,6 +111,9 @@ impl Place {
         let current = ProgramInfo::from_pin(pinned).map_err(|source| error(cause(&source)))?;
         if current.id() != program {
             return Ok(false);
+        }
+        if Means::here() == Means::Clsact {
+            return Ok(true);
         }
         match SchedClassifier::query_tcx(&self.interface, attach_type(self.hook)) {
             Ok((_, attached)) => Ok(attached.iter().any(|info| info.id() == program)),
@@ -132,6 +145,12 @@ impl Place {
     pub fn attach(&self, pins: &PinDirs, ifindex: u32) -> Result<(), Error> {
         let error = self.error("attach");
         let pin = self.pinned(ifindex).path(pins);
+        if Means::here() == Means::Clsact {
+            let mut program = SchedClassifier::from_pin(pins.progs.join(self.program()))
+                .map_err(|source| error(cause(&source)))?;
+            return clsact::attach(&mut program, &pin, ifindex, attach_type(self.hook))
+                .map_err(error);
+        }
         let fresh = pins.links.join(format!("{}-{ifindex}_new", self.program()));
         remove_if_there(&fresh).map_err(|source| error(cause(&source)))?;
         let mut program = SchedClassifier::from_pin(pins.progs.join(self.program()))
@@ -170,6 +189,25 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// By what a program hangs on an interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Means {
+    /// A link.
+    Tcx,
+    /// A filter.
+    Clsact,
+}
+
+impl Means {
+    /// What this kernel allows.
+    pub fn here() -> Self {
+        match Features::detect() {
+            Ok(features) if features.tcx => Self::Tcx,
+            _ => Self::Clsact,
+        }
+    }
+}
+
 /// A pinned link by its name: the program and the ifindex that it was made for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PinnedHook {
@@ -177,6 +215,8 @@ pub struct PinnedHook {
     pub hook: Hook,
     /// What the packets of its interface begin with.
     pub framing: Framing,
+    /// By what it hangs there.
+    pub means: Means,
     /// The interface's ifindex when it was attached.
     pub ifindex: u32,
 }
@@ -184,7 +224,17 @@ pub struct PinnedHook {
 impl PinnedHook {
     fn path(self, pins: &PinDirs) -> PathBuf {
         let program = program_of(self.hook, self.framing);
-        pins.links.join(format!("{program}-{}", self.ifindex))
+        let suffix = match self.means {
+            Means::Tcx => "",
+            Means::Clsact => CLSACT,
+        };
+        pins.links
+            .join(format!("{program}-{}{suffix}", self.ifindex))
+    }
+
+    /// Whether this is what hangs at `place`, if that is on the interface with this number.
+    pub fn is_of(&self, place: &Place) -> bool {
+        *self == place.pinned(self.ifindex)
     }
 }
 
@@ -212,13 +262,21 @@ pub fn pinned(pins: &PinDirs) -> Result<Vec<PinnedHook>, Error> {
     Ok(found)
 }
 
+/// How the name of a filter's pin ends.
+const CLSACT: &str = "_clsact";
+
 fn parse_link_name(name: &str) -> Option<PinnedHook> {
+    let (name, means) = match name.strip_suffix(CLSACT) {
+        Some(name) => (name, Means::Clsact),
+        None => (name, Means::Tcx),
+    };
     let (program, ifindex) = name.rsplit_once('-')?;
     let (hook, framing) =
         programs(Objects::All).find(|(hook, framing)| program_of(*hook, *framing) == program)?;
     Some(PinnedHook {
         hook,
         framing,
+        means,
         ifindex: ifindex.parse().ok()?,
     })
 }
@@ -230,6 +288,14 @@ fn parse_link_name(name: &str) -> Option<PinnedHook> {
 /// A failed system call; a pin that is gone is no error.
 pub fn detach(pins: &PinDirs, hook: PinnedHook) -> Result<(), Error> {
     let pin = hook.path(pins);
+    if hook.means == Means::Clsact {
+        tc::delete(hook.ifindex, clsact::side(attach_type(hook.hook))).map_err(|source| {
+            Error::Program {
+                name: program_of(hook.hook, hook.framing),
+                cause: source.to_string(),
+            }
+        })?;
+    }
     remove_if_there(&pin).map_err(|source| Error::Pin { path: pin, source })
 }
 
@@ -251,6 +317,18 @@ pub(super) fn replace(
             name: program_of(hook, framing),
             cause,
         };
+        if pin.means == Means::Clsact {
+            let side = clsact::side(attach_type(hook));
+            if clsact::attached(&path, pin.ifindex, side)
+                .map_err(error)?
+                .is_none()
+            {
+                detach(pins, pin)?;
+                continue;
+            }
+            clsact::attach(program, &path, pin.ifindex, attach_type(hook)).map_err(error)?;
+            continue;
+        }
         let link = PinnedLink::from_pin(&path).map_err(|source| error(cause(&source)))?;
         let link = FdLink::from(link)
             .try_into()
@@ -304,14 +382,16 @@ mod tests {
             Some(PinnedHook {
                 hook: Hook::FromContainer,
                 framing: Framing::Ethernet,
+                means: Means::Tcx,
                 ifindex: 12
             })
         );
         assert_eq!(
-            parse_link_name("to_netdev_l3-7"),
+            parse_link_name("to_netdev_l3-7_clsact"),
             Some(PinnedHook {
                 hook: Hook::ToNetdev,
                 framing: Framing::Bare,
+                means: Means::Clsact,
                 ifindex: 7
             })
         );

@@ -4,6 +4,7 @@
 //! What the maps should hold is [`crate::plan`]'s to say, when it changes [`crate::reconcile`]'s.
 
 pub mod attach;
+mod clsact;
 pub mod conntrack;
 pub mod maps;
 pub mod socket;

@@ -1,14 +1,14 @@
 //! What the kernel and our privileges allow. It never changes anything.
 
-use std::{env, fmt, fs, io, path::Path};
+use std::{env, fmt, fs, io, path::Path, sync::OnceLock};
 
 use nix::{sys::utsname::uname, unistd::geteuid};
 
 use super::error::{Doing, Error, Result};
 
-/// The oldest kernel that the programs run on: TCX came with 6.6. What came later netbpf can do
-/// without, see [`Features`].
-pub const OLDEST: Release = Release { major: 6, minor: 6 };
+/// The oldest kernel that netbpf promises to run on: what came later it can do without, see
+/// [`Features`].
+pub const OLDEST: Release = Release { major: 6, minor: 1 };
 
 /// Names, separated by commas, what of [`Features`] is not to be used: for tests of what older
 /// kernels do instead.
@@ -60,7 +60,7 @@ pub struct Kernel {
 /// What a kernel may have beyond the oldest one that will do.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Features {
-    /// Programs hang on TCX links (6.6).
+    /// Programs hang on TCX links (6.6), else on the `clsact` qdisc.
     pub tcx: bool,
     /// Route lookups leave the neighbour alone: `BPF_FIB_LOOKUP_SKIP_NEIGH` (6.3).
     pub fib_skip_neigh: bool,
@@ -83,9 +83,13 @@ impl Features {
 
     /// What this kernel has, and the environment does not rule out.
     pub fn detect() -> Result<Self> {
+        static DETECTED: OnceLock<Features> = OnceLock::new();
+        if let Some(detected) = DETECTED.get() {
+            return Ok(*detected);
+        }
         let btf = fs::read(BTF).doing(|| format!("read {BTF}"))?;
         let without = env::var(WITHOUT).unwrap_or_default();
-        Ok(Self::of(&btf, &without))
+        Ok(*DETECTED.get_or_init(|| Self::of(&btf, &without)))
     }
 
     fn of(btf: &[u8], without: &str) -> Self {
@@ -226,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_is_between_6_5_and_6_6() {
-        assert!(Release::parse("6.5.999").is_some_and(|release| release < OLDEST));
-        assert!(Release::parse("6.6.0").is_some_and(|release| release >= OLDEST));
+    fn the_gate_is_between_6_0_and_6_1() {
+        assert!(Release::parse("6.0.999").is_some_and(|release| release < OLDEST));
+        assert!(Release::parse("6.1.0").is_some_and(|release| release >= OLDEST));
         assert!(Release::parse("10.0").is_some_and(|release| release >= OLDEST));
     }
 

@@ -16,6 +16,7 @@ pub mod route;
 mod rtnl;
 pub mod section;
 pub mod sysctl;
+pub mod tc;
 pub mod undo;
 pub mod watch;
 pub mod xfrm;

@@ -9,6 +9,7 @@ use super::{
     error::{Doing, Result},
     link::Mark,
     netns, section,
+    tc::{self, Side},
 };
 use crate::state::{AdoptedBridge, Change, Origin};
 
@@ -50,6 +51,10 @@ pub fn undo(host: &Host, change: &Change) -> Result<()> {
             Some(link) => rtnl.del_address(link.index, *net),
             None => Ok(()),
         },
+        Change::Qdisc { interface } => match rtnl.link(interface)? {
+            Some(link) => tc::delete_clsact_if_unused(link.index),
+            None => Ok(()),
+        },
         Change::AdoptedBridge(bridge) => put_back(rtnl, bridge),
         Change::Sysctl { sysctl, old } => match sysctl.read()? {
             Some(value) if value != *old => sysctl.write(old),
@@ -69,8 +74,12 @@ pub fn undo(host: &Host, change: &Change) -> Result<()> {
             origin: Origin::Adopted,
             ..
         } => Ok(()),
-        Change::Pins { instance } => PinDirs::of(instance).remove(),
         Change::Section { path } => section::remove(path),
+        Change::Pins { instance } => {
+            let pins = PinDirs::of(instance);
+            remove_filters(&pins)?;
+            pins.remove()
+        }
         Change::Directory { path } => match fs::remove_dir(path) {
             // Somebody put something into it.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
@@ -80,6 +89,24 @@ pub fn undo(host: &Host, change: &Change) -> Result<()> {
             _ => Ok(()),
         },
     }
+}
+
+/// Deletes the filters whose programs are pinned: they would outlive their pins.
+fn remove_filters(pins: &PinDirs) -> Result<()> {
+    let Ok(entries) = fs::read_dir(&pins.links) else {
+        return Ok(());
+    };
+    for name in entries.flatten().map(|entry| entry.file_name()) {
+        let ifindex = name
+            .to_str()
+            .and_then(|name| name.strip_suffix("_clsact"))
+            .and_then(|name| name.rsplit_once('-'))
+            .and_then(|(_, ifindex)| ifindex.parse().ok());
+        let Some(ifindex) = ifindex else { continue };
+        tc::delete(ifindex, Side::Ingress)?;
+        tc::delete(ifindex, Side::Egress)?;
+    }
+    Ok(())
 }
 
 /// Lower goes first.
@@ -92,7 +119,7 @@ fn order(change: &Change) -> u8 {
         Change::AdoptedBridge(_) => 4,
         Change::Sysctl { .. } => 5,
         Change::Pins { .. } => 6,
-        Change::Section { .. } => 7,
+        Change::Section { .. } | Change::Qdisc { .. } => 7,
         Change::Directory { .. } => 8,
     }
 }

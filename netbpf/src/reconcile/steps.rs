@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
-use netbpf_common::{config::GlobalConfig, verdict::Hook};
+use netbpf_common::{config::GlobalConfig, endpoint::role, verdict::Hook};
 
 use super::{
     Fault,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     dataplane::{
         self, Load,
-        attach::{self, PinnedHook, Place},
+        attach::{self, Means, PinnedHook, Place},
         maps::{Contents, Maps, Sizes},
         socket,
     },
@@ -40,7 +40,7 @@ use crate::{
         route::Route,
         section,
         sysctl::Sysctl,
-        undo,
+        tc, undo,
     },
     model::Model,
     plan,
@@ -286,6 +286,9 @@ fn wanted_in_journal(instance: &Instance, survey: &Survey) -> Vec<Noted> {
         wanted.push(noted_section(file));
         wanted.extend(directories(file));
     }
+    if Means::here() == Means::Clsact {
+        wanted.extend(keep_qdiscs(survey).map(noted_qdisc));
+    }
     let sysctls = survey.links.sysctls.iter();
     wanted.extend(sysctls.map(|(sysctl, _)| noted_sysctl(sysctl, String::new())));
     wanted
@@ -318,6 +321,18 @@ fn noted_address(interface: &str, net: IpNet) -> Noted {
     Noted::Address {
         interface: interface.to_owned(),
         net,
+    }
+}
+
+/// The interfaces that outlive their hooks, and whose qdiscs therefore have to be taken back.
+fn keep_qdiscs(survey: &Survey) -> impl Iterator<Item = &str> {
+    let roles = survey.links.roles();
+    roles.filter_map(|(name, role)| (role != role::CONTAINER).then_some(name))
+}
+
+fn noted_qdisc(interface: &str) -> Noted {
+    Noted::Qdisc {
+        interface: interface.to_owned(),
     }
 }
 
@@ -788,8 +803,7 @@ fn routes_to_change(end: &plan::End, inside: &Inside) -> (Vec<IpAddr>, Vec<IpAdd
 fn leftover_hooks(survey: &Survey) -> Vec<PinnedHook> {
     let stays = |pin: &PinnedHook| {
         survey.links.places().iter().any(|place| {
-            place.hook == pin.hook
-                && place.framing == pin.framing
+            pin.is_of(place)
                 && !survey.leaving().any(|name| name == place.interface)
                 && survey
                     .observed
@@ -858,7 +872,7 @@ fn removals(todo: &mut Todo, journal: &Journal, wanted: &[Noted]) {
         Noted::Veth { .. } => 0,
         Noted::Netns { .. } => 1,
         Noted::Address { .. } => 2,
-        Noted::Sysctl { .. } => 3,
+        Noted::Sysctl { .. } | Noted::Qdisc { .. } => 3,
         Noted::Bridge { .. } | Noted::AdoptedBridge(_) => 4,
         Noted::Section { .. } => 5,
         Noted::Pins { .. } | Noted::Directory { .. } => 6,
@@ -1058,11 +1072,18 @@ impl Doer<'_> {
         Ok(())
     }
 
-    fn attach(&self, place: &Place) -> Result<()> {
+    fn attach(&mut self, place: &Place) -> Result<()> {
         let ifindex = self.index(&place.interface)?;
         let pins = self.pins();
         if place.is_hooked(&pins, ifindex)? {
             return Ok(());
+        }
+        // That of a veth goes with the veth.
+        if Means::here() == Means::Clsact
+            && keep_qdiscs(self.survey).any(|name| name == place.interface)
+            && !tc::has_clsact(ifindex)?
+        {
+            self.journal.extend(&[noted_qdisc(&place.interface)])?;
         }
         Ok(place.attach(&pins, ifindex)?)
     }

@@ -4,6 +4,7 @@
 mod alive;
 mod bed;
 mod change;
+mod clsact;
 mod errors;
 mod listing;
 mod local;
