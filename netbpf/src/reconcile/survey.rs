@@ -486,7 +486,7 @@ pub fn inside(rtnl: &Rtnl, link: Link) -> Result<Inside> {
     })
 }
 
-/// No other instance may hold a container's namespace.
+/// No other instance may hold a container's namespace, and no other container of this one.
 fn check_holders(instance: &Instance, journal: &Journal, links: &plan::Links) -> Result<()> {
     let mut wanted = Vec::new();
     for namespace in &links.namespaces {
@@ -496,6 +496,16 @@ fn check_holders(instance: &Instance, journal: &Journal, links: &plan::Links) ->
                 namespace.path.as_path(),
                 netns.id(),
             ));
+        }
+    }
+    for (index, (container, path, id)) in wanted.iter().enumerate() {
+        if let Some((other, ..)) = wanted[..index].iter().find(|(.., earlier)| earlier == id) {
+            return Err(Error::host(format!(
+                "container {container:?}: {} is the network namespace of container {other:?} \
+                 under another name; one that shares it has mode = \"container:{other}\"",
+                path.display()
+            ))
+            .into());
         }
     }
     Ok(journal.check_containers(instance, &wanted)?)

@@ -2,7 +2,7 @@
 
 use netbpf::{
     host::{Netns, netns},
-    reconcile::{self, Action},
+    reconcile::{self, Action, Fault, Mode},
     status::{self, State},
 };
 
@@ -111,6 +111,31 @@ fn what_came_instead_is_adopted_in_its_turn() {
             "{after}"
         );
         assert!(Netns::open(&web).unwrap().is_some());
+        netns::delete(&web).unwrap();
+    });
+}
+
+#[test]
+fn one_namespace_under_two_names_is_refused() {
+    bed::with(|bed| {
+        let (web, web2) = (bed.dir.join("web"), bed.dir.join("web2"));
+        netns::create(&web).unwrap();
+        std::os::unix::fs::symlink(&web, &web2).unwrap();
+        let before = bed.snapshot();
+        let error = bed
+            .try_apply(&bed.document(), Mode::Apply, Fault::None)
+            .unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            format!(
+                "container \"web2\": {} is the network namespace of container \"web\" under another \
+                 name; one that shares it has mode = \"container:web\"",
+                web2.display()
+            )
+        );
+        assert_eq!(netbpf::error::exit_code(&error), 1);
+        bed::assert_same(&before, &bed.snapshot(), "in the end");
+        std::fs::remove_file(&web2).unwrap();
         netns::delete(&web).unwrap();
     });
 }

@@ -19,8 +19,8 @@ fn apply_makes_it_once_and_purge_leaves_nothing() {
         let status = status::status(&bed.host, &bed.instance).unwrap();
         assert_eq!(status.state, State::Active, "{status:#?}");
         let hooks: usize = status.interfaces.iter().map(|it| it.hooks.len()).sum();
-        // Three containers and one uplink with two hooks each, two bridges with one.
-        assert_eq!(hooks, 10, "{:#?}", status.interfaces);
+        // Three containers and one uplink with two hooks each, two bridges and lo with one.
+        assert_eq!(hooks, 11, "{:#?}", status.interfaces);
 
         let again = bed.apply(&document);
         assert!(!again.changed, "{again:#?}");
