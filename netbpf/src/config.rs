@@ -15,6 +15,7 @@ mod keys;
 mod links;
 mod mode;
 mod network;
+mod pieces;
 mod pools;
 mod ports;
 mod publish;

@@ -15,15 +15,9 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    ConfigErrors, Document, Surroundings,
-    addresses::given_addresses,
-    attachment::AttachmentSpec,
-    container::ContainerSpec,
-    findings::Findings,
-    mode,
-    network::NetworkSpec,
-    publishing::{self, Piece},
-    service::ServiceSpec,
+    ConfigErrors, Document, Surroundings, addresses::given_addresses, attachment::AttachmentSpec,
+    container::ContainerSpec, findings::Findings, mode, network::NetworkSpec, pieces::Piece,
+    publishing, service::ServiceSpec,
 };
 use crate::{
     allocations::{

@@ -9,4 +9,5 @@ mod faults;
 mod links;
 mod moves;
 mod networks;
+mod reservations;
 mod run;

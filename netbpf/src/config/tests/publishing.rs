@@ -438,3 +438,31 @@ proptest! {
         prop_assert_eq!(document.resolve(&allocations).unwrap().0, before);
     }
 }
+
+#[test]
+fn routed_family_needs_no_host_port() {
+    let with = |modes: &str| {
+        let publishes = "publish = [\"8080:80\", \"81\", \"127.0.0.1:82:82\", \"[::]:83:83\"]";
+        document("", &format!("gateway_mode = {modes}"), &[publishes])
+    };
+    gets(
+        &with("{ ipv4 = \"nat\", ipv6 = \"routed\" }"),
+        &[
+            "0.0.0.0 8080 > 80/tcp",
+            ":: - > 80/tcp",
+            "0.0.0.0 49000 > 81/tcp",
+            ":: - > 81/tcp",
+            "127.0.0.1 82 > 82/tcp",
+            ":: - > 83/tcp",
+        ],
+    );
+    gets(
+        &with("\"routed\""),
+        &[
+            "- > 80/tcp",
+            "- > 81/tcp",
+            "0.0.0.0 - > 82/tcp",
+            ":: - > 83/tcp",
+        ],
+    );
+}
