@@ -396,10 +396,10 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
         return DropReason::NoFlow.into();
     };
     let mut translated = packet.tuple.with_destination(mapped.addr, mapped.port);
-    let is_itself = endpoint.id == sender.interface.endpoint;
+    let is_itself = is_same_container(sender.interface, endpoint);
     if is_itself {
         // Its own stack would take its own address for a forgery.
-        translated = translated.with_source(hairpin_source(packet, sender), translated.src_port);
+        translated = translated.with_source(hairpin_source(packet, network), translated.src_port);
     }
     let Some(draft) = F::draft() else {
         return DropReason::ConntrackFull.into();
@@ -420,11 +420,18 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
     })
 }
 
-/// Whom a container sees that has reached itself: its gateway, or where there is none whom it
-/// asked.
+/// Whether a container asks itself, by the same interface or by another one.
 #[inline(always)]
-fn hairpin_source<F: Stages>(packet: &Packet<F>, sender: &Sender) -> F::Addr {
-    let gateway = F::gateway(sender.network);
+fn is_same_container(sender: &Interface, endpoint: &Endpoint) -> bool {
+    sender.endpoint == endpoint.id
+        || maps::interface(endpoint.ifindex).is_some_and(|at| at.container == sender.container)
+}
+
+/// Whom a container sees that has reached itself: the gateway of the network where it is reached,
+/// or where there is none whom it asked.
+#[inline(always)]
+fn hairpin_source<F: Stages>(packet: &Packet<F>, network: &Network) -> F::Addr {
+    let gateway = F::gateway(network);
     if F::is_unspecified(&gateway) {
         packet.tuple.dst_addr
     } else {

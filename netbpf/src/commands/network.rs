@@ -10,7 +10,7 @@ use super::committed;
 use crate::{
     cli::Listing,
     display::{self, Row, joined, yes_no},
-    model::Network,
+    model::{Family, Network},
     state::Instance,
 };
 
@@ -23,9 +23,39 @@ struct NetworkRow<'m> {
     gateways: &'m [IpAddr],
     icc: bool,
     internal: bool,
-    gateway_mode: &'static str,
+    gateway_mode: Modes,
     masquerade: bool,
     mtu: u16,
+}
+
+/// Gateway modes as the config writes them: one word, or one for each family.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Modes {
+    Both(&'static str),
+    Each {
+        ipv4: &'static str,
+        ipv6: &'static str,
+    },
+}
+
+impl Modes {
+    fn of(network: &Network) -> Self {
+        let [ipv4, ipv6] =
+            [Family::V4, Family::V6].map(|family| network.gateway_mode(family).name());
+        match (network.subnet_v4(), network.subnet_v6()) {
+            (Some(_), Some(_)) if ipv4 != ipv6 => Self::Each { ipv4, ipv6 },
+            (None, _) => Self::Both(ipv6),
+            _ => Self::Both(ipv4),
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Both(mode) => (*mode).to_owned(),
+            Self::Each { ipv4, ipv6 } => format!("{ipv4},{ipv6}"),
+        }
+    }
 }
 
 impl<'m> NetworkRow<'m> {
@@ -38,7 +68,7 @@ impl<'m> NetworkRow<'m> {
             gateways: &network.gateways,
             icc: network.icc,
             internal: network.internal,
-            gateway_mode: "nat",
+            gateway_mode: Modes::of(network),
             masquerade: network.masquerade,
             mtu: network.mtu,
         }
@@ -53,6 +83,7 @@ impl Row for NetworkRow<'_> {
         "GATEWAYS",
         "ICC",
         "INTERNAL",
+        "GATEWAY MODE",
         "MASQUERADE",
         "MTU",
     ];
@@ -65,6 +96,7 @@ impl Row for NetworkRow<'_> {
             joined(self.gateways),
             yes_no(self.icc).to_owned(),
             yes_no(self.internal).to_owned(),
+            self.gateway_mode.words(),
             yes_no(self.masquerade).to_owned(),
             self.mtu.to_string(),
         ]
@@ -81,7 +113,7 @@ pub(super) fn ls(instance: &Instance, listing: Listing) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::testing::model;
+    use crate::{commands::testing::model, model::GatewayMode};
 
     #[test]
     fn rows_have_the_contracts_fields() {
@@ -97,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn modes_that_differ_by_family_are_an_object() {
+        let mut model = model();
+        model.networks[0].gateway_mode_v6 = GatewayMode::Routed;
+        let row = NetworkRow::of(&model.networks[0]);
+        assert!(row.cells().contains(&"nat,routed".to_owned()));
+        let row = serde_json::to_value(row).unwrap();
+        let expected = serde_json::json!({ "ipv4": "nat", "ipv6": "routed" });
+        assert_eq!(row["gateway_mode"], expected);
+    }
+
+    #[test]
     fn table_shows_the_network() {
         let model = model();
         let cells = model
@@ -105,8 +148,8 @@ mod tests {
             .map(|network| NetworkRow::of(network).cells());
         assert_eq!(
             display::table(NetworkRow::HEADS, cells),
-            "NAME   BRIDGE    SUBNETS                     GATEWAYS               ICC  INTERNAL  MASQUERADE  MTU\n\
-             front  nb-front  172.28.0.0/24,fd00:28::/64  172.28.0.1,fd00:28::1  yes  no        yes         1500\n"
+            "NAME   BRIDGE    SUBNETS                     GATEWAYS               ICC  INTERNAL  GATEWAY MODE  MASQUERADE  MTU\n\
+             front  nb-front  172.28.0.0/24,fd00:28::/64  172.28.0.1,fd00:28::1  yes  no        nat           yes         1500\n"
         );
     }
 }

@@ -31,9 +31,9 @@ struct Arguments {
     /// The netbpf command to try; default: the one beside this program.
     #[arg(long)]
     netbpf: Option<PathBuf>,
-    /// The config file to apply.
+    /// A config file to apply; each gets a lab of its own, one after the other.
     #[arg(long, default_value = "examples/quickstart.toml")]
-    config: PathBuf,
+    config: Vec<PathBuf>,
     /// Leaves the lab up, with servers running, and says how to enter and how to remove it.
     #[arg(long)]
     keep: bool,
@@ -89,12 +89,30 @@ fn lab(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn in_namespaces(arguments: &Arguments) -> Result<ExitCode> {
+    ensure!(
+        !arguments.keep || arguments.config.len() == 1,
+        "one lab can be kept: --keep goes with one --config"
+    );
     let netbpf = command_under_test(arguments)?;
-    let config = fs::read_to_string(&arguments.config)
-        .with_context(|| format!("failed to read {}", arguments.config.display()))?;
+    let mut failed = 0;
+    for config in &arguments.config {
+        println!("{}:", config.display());
+        failed += one_lab(&netbpf, config, arguments.keep)?;
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Builds one lab, tries every path in it, and says how many are not as expected.
+fn one_lab(netbpf: &Path, file: &Path, keep: bool) -> Result<usize> {
+    let config =
+        fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
     let began = Instant::now();
     let mut topology = Topology::create();
-    let mut instance = Instance::new(&topology.id, &topology.host).with_binary(&netbpf);
+    let mut instance = Instance::new(&topology.id, &topology.host).with_binary(netbpf);
     let applied = instance.try_apply(&with_private_namespaces(&config, &topology.id));
     ensure!(
         applied.code == Some(0),
@@ -106,18 +124,14 @@ fn in_namespaces(arguments: &Arguments) -> Result<ExitCode> {
     println!("{}", applied.stdout.trim_end());
     let tried = Bench::set_up(&topology, &instance).try_everything();
     let failed = report(&tried, began.elapsed());
-    if arguments.keep {
+    if keep {
         topology.keep();
         instance.keep();
         let listing = Listing::of(&instance);
         serve_on(&topology, &listing)?;
-        explain(&topology, &listing, &netbpf, &arguments.config);
+        explain(&topology, &listing, netbpf, file);
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(failed)
 }
 
 fn command_under_test(arguments: &Arguments) -> Result<PathBuf> {

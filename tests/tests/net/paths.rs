@@ -47,6 +47,16 @@ fn every_path_of_the_quickstart_is_as_expected() {
 }
 
 #[test]
+fn every_path_is_as_expected_in_every_gateway_mode() {
+    every_path_is_as_expected(include_str!("../../../examples/gateways.toml"));
+}
+
+#[test]
+fn every_path_is_as_expected_with_several_networks() {
+    every_path_is_as_expected(include_str!("../../../examples/several-networks.toml"));
+}
+
+#[test]
 fn every_path_is_as_expected_without_masquerade_and_with_host_addresses() {
     every_path_is_as_expected(
         r#"
