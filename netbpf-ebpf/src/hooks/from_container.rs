@@ -176,9 +176,9 @@ fn admitted<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict
     }
     let is_error = icmp::is_error(packet);
     // What a container says about a flow of its own may come by another of its interfaces.
-    if !source::may_send::<F>(sender.interface, src, dst)
-        && !(is_error && source::is_siblings::<F>(sender.interface, src))
-    {
+    let is_own = source::may_send::<F>(sender.interface, src, dst)
+        || (is_error && source::is_siblings::<F>(sender.interface, src));
+    if !is_own {
         return DropReason::SourceAddress.into();
     }
     if F::is_on_link(packet)
