@@ -1,6 +1,6 @@
 //! Changes of the host that wake a `run`.
 
-use netbpf::host::watch::Watch;
+use netbpf::host::{watch::Watch, xfrm};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::bed::Bed;
@@ -26,5 +26,28 @@ fn links_and_addresses_wake_the_watch() {
             assert!(wakes(&watch, PollTimeout::from(5000_u16)), "{change}");
             watch.drain().unwrap();
         }
+    });
+}
+
+#[test]
+fn forwarding_and_ipsec_policies_wake_the_watch() {
+    Bed::with(|bed| {
+        let watch = Watch::open().unwrap();
+        let wakes_at = |what: &str| {
+            assert!(wakes(&watch, PollTimeout::from(5000_u16)), "{what}");
+            watch.drain().unwrap();
+        };
+        for family in ["ipv4", "ipv6"] {
+            let path = format!("/proc/sys/net/{family}/conf/all/forwarding");
+            std::fs::write(&path, "1").unwrap();
+            wakes_at(&path);
+        }
+        assert!(!xfrm::has_policies().unwrap());
+        bed.ip("xfrm policy add dst 203.0.113.200/32 dir out action block");
+        wakes_at("a policy that comes");
+        assert!(xfrm::has_policies().unwrap());
+        bed.ip("xfrm policy flush");
+        wakes_at("a policy that goes");
+        assert!(!xfrm::has_policies().unwrap());
     });
 }
