@@ -17,7 +17,11 @@ use netbpf_tests::{
 
 use crate::alive::Running;
 
-const EXAMPLE: &str = include_str!("../../../examples/publishing.toml");
+/// The example, with an address that the host gets later.
+fn example() -> String {
+    include_str!("../../../examples/publishing.toml")
+        .replace("203.0.113.1:8090", "203.0.113.9:8090")
+}
 
 /// The ports of the containers that are asked.
 const SERVED: &[u16] = &[53, 80, 81, 443, 7000, 9000, 9001];
@@ -110,7 +114,7 @@ fn published_ports_are_chosen_kept_reserved_and_answered() {
     // The first port of a range in one address, the first ephemeral one in both families.
     let range = listen(&scene, "127.0.0.1:8000").expect("a free port");
     let ephemeral = listen(&scene, "[::]:49100").expect("a free port");
-    let running = Running::start(&scene, EXAMPLE);
+    let running = Running::start(&scene, &example());
     until_reserved(&scene);
     drop((range, ephemeral));
     let _web = serve(&scene.container("web"), "web", SERVED, &log);
@@ -231,7 +235,7 @@ fn refused_port_changes_nothing(scene: &Scene) {
             "Bind for 0.0.0.0:49102 failed: port is already allocated (by container \"all\")",
         ),
     ] {
-        let config = EXAMPLE.replace(
+        let config = example().replace(
             "\"9000-9001:9000-9001\"",
             &format!("\"9000-9001:9000-9001\", \"{port}:82\""),
         );
@@ -248,7 +252,7 @@ fn refused_port_changes_nothing(scene: &Scene) {
 }
 
 fn without_9001() -> String {
-    EXAMPLE.replace("9000-9001:9000-9001", "9000:9000")
+    example().replace("9000-9001:9000-9001", "9000:9000")
 }
 
 fn unpublished_port_is_free(scene: &Scene) {
