@@ -281,6 +281,7 @@ reasons! {
         UnannouncedPort => "unannounced_port", "a frame from a bridge port that is not ours";
         UntranslatedSource => "untranslated_source", "a container's packet would have left with its own address";
         SourceDenied => "source_denied", "the published port does not answer this source";
+        SourceRouted => "source_routed", "the packet itself says by which routers it wants to go";
     }
 }
 

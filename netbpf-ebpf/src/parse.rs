@@ -258,6 +258,48 @@ impl Wire for V6 {
     }
 }
 
+/// Whether an IPv4 packet chooses its way by an option: then the destination says where it goes
+/// next and not where it goes (RFC 791, 3.1). IPv6's is not understood, see `walk_extensions`.
+#[inline(always)]
+pub fn is_source_routed(skb: Skb) -> bool {
+    const WITHOUT_OPTIONS: u8 = 20;
+    skb.ipv4()
+        .is_some_and(|header| header.header_len > WITHOUT_OPTIONS)
+        && V4::source_route(skb) != 0
+}
+
+/// Walks the options of an IPv4 header; 1 if one of them is a source route.
+#[inline(always)]
+pub fn source_route<F: Family>(skb: Skb) -> u32 {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    const FIRST: usize = L3 + 20;
+    const MOST: usize = 40;
+    if F::ETHER_TYPE != V4::ETHER_TYPE {
+        return 0;
+    }
+    let Some(header) = skb.ipv4() else { return 0 };
+    let len = usize::from(header.header_len).wrapping_sub(20);
+    let mut at = 0;
+    for _ in 0..MOST {
+        if at >= len || at >= MOST {
+            return 0;
+        }
+        let Some([kind, option_len]) = skb.two_bytes(FIRST + at) else {
+            return 0;
+        };
+        at += match kind {
+            END => return 0,
+            LOOSE | STRICT => return 1,
+            NO_OPERATION => 1,
+            _ => usize::from(option_len.max(1)),
+        };
+    }
+    0
+}
+
 const fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,

@@ -12,7 +12,7 @@ use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::generated::{
         bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
-        bpf_skb_change_type, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
 };
 use netbpf_common::{
@@ -380,6 +380,16 @@ impl Skb {
     #[inline(always)]
     pub fn eight_bytes(self, offset: usize) -> Option<[u16; 4]> {
         self.read(offset)
+    }
+
+    /// Two bytes at `offset`: the beginning of an IPv4 option.
+    #[inline(always)]
+    pub fn two_bytes(self, offset: usize) -> Option<[u8; 2]> {
+        let mut bytes = [0; 2];
+        // SAFETY: the helper writes as many bytes as the array has, or none.
+        let result =
+            unsafe { bpf_skb_load_bytes(self.0.cast(), offset as u32, (&raw mut bytes).cast(), 2) };
+        (result == 0).then_some(bytes)
     }
 
     /// The first fourteen bytes of a TCP header: ports, numbers, data offset, flags.

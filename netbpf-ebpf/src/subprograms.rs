@@ -61,6 +61,8 @@ macro_rules! subprograms {
 subprograms! {
     /// Parses into the scratch packet; 0, or a drop reason's number plus 1.
     parse = parse_v4, parse_v6 (skb: Skb;) -> u32 = parse::into_scratch;
+    /// See [`parse::source_route`].
+    source_route = source_route_v4, source_route_v6 (skb: Skb;) -> u32 = parse::source_route;
     /// See [`conntrack::change`].
     change = change_v4, change_v6 (; next: u32) -> u32 = conntrack::change;
     /// See [`nat::commit`].

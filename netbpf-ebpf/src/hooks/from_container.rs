@@ -43,6 +43,9 @@ pub fn from_container(skb: Skb) -> i32 {
         return refuse(Hook::FromContainer, skb, DropReason::Malformed);
     };
     match ethernet.ether_type {
+        V4::ETHER_TYPE if parse::is_source_routed(skb) => {
+            refuse(Hook::FromContainer, skb, DropReason::SourceRouted)
+        }
         V4::ETHER_TYPE => stages::<V4>(skb),
         V6::ETHER_TYPE => stages::<V6>(skb),
         ARP => arp(skb),

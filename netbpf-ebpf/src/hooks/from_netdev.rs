@@ -31,6 +31,9 @@ pub fn from_netdev(skb: Skb) -> i32 {
     }
     skb.pull_headers();
     match skb.ether_type() {
+        Some(V4::ETHER_TYPE) if parse::is_source_routed(skb) => {
+            not_understood::<V4>(skb, DropReason::SourceRouted)
+        }
         Some(V4::ETHER_TYPE) => stages::<V4>(skb),
         Some(V6::ETHER_TYPE) => stages::<V6>(skb),
         _ => finish(Hook::FromNetdev, skb, Verdict::PASS),
