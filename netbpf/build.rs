@@ -69,5 +69,8 @@ fn prepare_environment() {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         // Each line of progress would come back as a warning, at every later build too.
         env::set_var("CARGO_TERM_QUIET", "true");
+        // Incremental builds cut programs into many units, whose calls need more stack than an
+        // eBPF program has.
+        env::set_var("CARGO_INCREMENTAL", "0");
     }
 }

@@ -4,6 +4,8 @@
 //! brought to the committed document again. One that was cut short is found by its journal and
 //! taken back by the next command. Nothing here knows what is wanted; that is [`crate::plan`]'s.
 
+mod act;
+mod noted;
 mod ranges;
 mod report;
 mod reservations;
@@ -13,14 +15,15 @@ mod words;
 
 use anyhow::{Context as _, Result};
 
+use self::{
+    act::Doer,
+    steps::Todo,
+    survey::{Purpose, Survey},
+};
 pub use self::{
     report::{Action, Change, Report},
     reservations::Reservations,
     survey::facts,
-};
-use self::{
-    steps::{Doer, Todo},
-    survey::{Purpose, Survey},
 };
 use crate::{
     allocations::Allocations,

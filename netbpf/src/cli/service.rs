@@ -34,7 +34,7 @@ pub struct ServiceKeys {
     /// Publish a port: HOST PORT:SERVICE PORT[/PROTO].
     #[arg(long, short, value_name = "SPEC")]
     pub publish: Vec<String>,
-    /// A backend: CONTAINER[,weight=NUMBER][,drain].
+    /// A backend: CONTAINER, with `,weight=NUMBER` and `,drain` behind it if wanted.
     #[arg(long = "backend", value_name = "BACKEND")]
     pub backends: Vec<String>,
     /// maglev, random, round-robin or least-connections.

@@ -2,21 +2,21 @@
 //! It is only looked for, never mounted.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
-use super::error::{Doing, Result};
+use super::{
+    error::{Doing, Result},
+    kernel,
+};
 
 const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
-
-/// Set to anything, it makes a host without cgroup2 of every host.
-const HIDDEN: &str = "NETBPF_NO_CGROUP2";
 
 /// Where the root cgroup is; `None` on a host without cgroup2, or where only a part of the
 /// hierarchy is mounted.
 pub fn root() -> Result<Option<PathBuf>> {
-    if env::var_os(HIDDEN).is_some() {
+    if kernel::is_ruled_out("cgroup2") {
         return Ok(None);
     }
     let mounts = fs::read_to_string(MOUNTINFO).doing(|| format!("read {MOUNTINFO}"))?;

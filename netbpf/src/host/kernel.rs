@@ -10,8 +10,8 @@ use super::error::{Doing, Error, Result};
 /// [`Features`].
 pub const OLDEST: Release = Release { major: 6, minor: 1 };
 
-/// Names, separated by commas, what of [`Features`] is not to be used: for tests of what older
-/// kernels do instead.
+/// Names, separated by commas, what of [`Features`] is not to be used, and `cgroup2`: for tests of
+/// what netbpf does where it is missing.
 const WITHOUT: &str = "NETBPF_WITHOUT";
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -46,6 +46,15 @@ impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
     }
+}
+
+/// Whether the environment rules something out that this host may have.
+pub fn is_ruled_out(word: &str) -> bool {
+    names(&env::var(WITHOUT).unwrap_or_default(), word)
+}
+
+fn names(list: &str, word: &str) -> bool {
+    list.split(',').any(|name| name == word)
 }
 
 /// What is known of the running kernel.
@@ -94,7 +103,7 @@ impl Features {
 
     fn of(btf: &[u8], without: &str) -> Self {
         let has = btf_names(btf, Self::NAMES.map(|(_, name)| name));
-        let is_ruled_out = |word| without.split(',').any(|ruled_out| ruled_out == word);
+        let is_ruled_out = |word| names(without, word);
         let mut used = has.into_iter().zip(Self::NAMES);
         let mut next = || matches!(used.next(), Some((true, (word, _))) if !is_ruled_out(word));
         Self {

@@ -1,54 +1,37 @@
-//! The steps of a change, in their order, and how each is done.
+//! The steps of a change, in their order.
 //!
-//! [`todo()`] only compares what was seen with what is wanted. [`Doer`] acts, one step after the
-//! other, each of which can be done again. The order never leaves the host more open than the old
+//! [`todo()`] only compares what was seen with what is wanted; [`super::act`] does. The order never leaves the host more open than the old
 //! and the new state together: an uplink is hooked before packets are sent out by it, what comes is
 //! known to the programs and hooked before it is up, then ports lead there, then keys go, then
 //! policy is asked again, then hooks and links go.
 
-use std::{
-    fs,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use ipnet::IpNet;
-use netbpf_common::{config::GlobalConfig, endpoint::role, verdict::Hook};
+use netbpf_common::{config::GlobalConfig, verdict::Hook};
 
 use super::{
-    Fault,
+    noted,
     report::{Action, Change},
     survey::{self, BridgeSeen, EndSeen, Inside, NamespaceSeen, Survey},
 };
 use crate::{
     dataplane::{
         self, Load,
-        attach::{self, Means, PinnedHook, Place},
-        maps::{Contents, Maps, Sizes},
-        socket,
+        attach::{PinnedHook, Place},
     },
     host::{
-        Host, Netns, Rtnl,
         address::{Preference, Scope},
-        announce,
-        bpffs::{self, PinDirs},
-        link::{BridgeSpec, Link, Mark, Running, VethSpec},
+        bpffs::PinDirs,
+        link::Link,
         neighbour::FdbEntry,
-        netns,
-        route::Route,
-        section,
         sysctl::Sysctl,
-        tc, undo,
     },
     model::Model,
     plan,
-    state::{AdoptedBridge, Change as Noted, Instance, Journal, Origin},
+    state::{Change as Noted, Instance, Journal, Origin},
 };
-
-/// How long to wait for links that were brought up.
-const RUNNING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -151,7 +134,7 @@ pub fn todo(
         void: void(journal, survey),
         ..Todo::default()
     };
-    let wanted = wanted_in_journal(instance, survey);
+    let wanted = noted::wanted(instance, survey);
     begin(&mut todo, instance, survey, load);
     for (index, bridge) in survey.links.bridges.iter().enumerate() {
         links_of_bridge(&mut todo, index, bridge, journal, survey);
@@ -265,124 +248,6 @@ fn begin(todo: &mut Todo, instance: &Instance, survey: &Survey, load: Load) {
     todo.steps.push(Step::Load);
 }
 
-/// What the journal may keep.
-fn wanted_in_journal(instance: &Instance, survey: &Survey) -> Vec<Noted> {
-    let mut wanted = vec![Noted::Pins {
-        instance: instance.name().to_owned(),
-    }];
-    for (bridge, seen) in survey.links.bridges.iter().zip(&survey.bridges) {
-        wanted.push(noted_bridge(bridge, seen, survey));
-        wanted.extend(
-            bridge
-                .addresses
-                .iter()
-                .map(|(net, _)| noted_address(&bridge.name, *net)),
-        );
-    }
-    let namespaces = survey.links.namespaces.iter();
-    wanted.extend(namespaces.map(|namespace| noted_netns(namespace, None)));
-    wanted.extend(survey.links.ends.iter().map(noted_veth));
-    for file in &survey.links.files {
-        wanted.push(noted_section(file));
-        wanted.extend(directories(file));
-    }
-    if Means::here() == Means::Clsact {
-        wanted.extend(keep_qdiscs(survey).map(noted_qdisc));
-    }
-    let sysctls = survey.links.sysctls.iter();
-    wanted.extend(sysctls.map(|(sysctl, _)| noted_sysctl(sysctl, String::new())));
-    wanted
-}
-
-fn noted_bridge(bridge: &plan::Bridge, seen: &BridgeSeen, survey: &Survey) -> Noted {
-    let BridgeSeen::Adoptable(link) = seen else {
-        return Noted::Bridge {
-            name: bridge.name.clone(),
-            alias: bridge.alias.clone(),
-            mac: bridge.mac,
-        };
-    };
-    let own = survey
-        .facts
-        .addresses
-        .iter()
-        .filter(|address| address.index == link.index);
-    Noted::AdoptedBridge(AdoptedBridge {
-        name: bridge.name.clone(),
-        mac: link.mac.unwrap_or_default(),
-        mtu: link.mtu,
-        up: link.up,
-        addresses: own.map(|address| address.net).collect(),
-        index: link.index,
-    })
-}
-
-fn noted_address(interface: &str, net: IpNet) -> Noted {
-    Noted::Address {
-        interface: interface.to_owned(),
-        net,
-    }
-}
-
-/// The interfaces that outlive their hooks, and whose qdiscs therefore have to be taken back.
-fn keep_qdiscs(survey: &Survey) -> impl Iterator<Item = &str> {
-    let roles = survey.links.roles();
-    roles.filter_map(|(name, role)| (role != role::CONTAINER).then_some(name))
-}
-
-fn noted_qdisc(interface: &str) -> Noted {
-    Noted::Qdisc {
-        interface: interface.to_owned(),
-    }
-}
-
-fn noted_netns(namespace: &plan::Namespace, found: Option<&Netns>) -> Noted {
-    Noted::Netns {
-        container: namespace.container.clone(),
-        path: namespace.path.clone(),
-        id: found.map(Netns::id),
-        origin: if found.is_some() {
-            Origin::Adopted
-        } else {
-            Origin::Made
-        },
-    }
-}
-
-fn noted_veth(end: &plan::End) -> Noted {
-    Noted::Veth {
-        name: end.veth.clone(),
-        alias: end.alias.clone(),
-        mac: end.veth_mac,
-        container: end.container.clone(),
-    }
-}
-
-fn noted_section(file: &plan::names::File) -> Noted {
-    Noted::Section {
-        path: file.path.clone(),
-    }
-}
-
-/// The directories that a file needs, the outer one first.
-fn directories(file: &plan::names::File) -> impl Iterator<Item = Noted> {
-    let inner = file.path.parent();
-    let outer = inner.and_then(Path::parent);
-    [outer, inner]
-        .into_iter()
-        .flatten()
-        .map(|path| Noted::Directory {
-            path: path.to_owned(),
-        })
-}
-
-fn noted_sysctl(sysctl: &Sysctl, old: String) -> Noted {
-    Noted::Sysctl {
-        sysctl: sysctl.clone(),
-        old,
-    }
-}
-
 fn links_of_bridge(
     todo: &mut Todo,
     index: usize,
@@ -397,7 +262,7 @@ fn links_of_bridge(
         .map(|(net, _)| net.to_string())
         .collect();
     let described = format!("bridge {} with {}", bridge.name, nets.join(", "));
-    let noted = noted_bridge(bridge, seen, survey);
+    let note = noted::bridge(bridge, seen, survey);
     let link = match seen {
         BridgeSeen::Missing => {
             if todo.void.iter().any(|noted| is_bridge(noted, &bridge.name)) {
@@ -413,7 +278,7 @@ fn links_of_bridge(
             let old = journal
                 .changes()
                 .iter()
-                .find(|change| change.is_about_same(&noted));
+                .find(|change| change.is_about_same(&note));
             todo.steps.extend(old.cloned().map(Step::Undo));
             todo.add("network", &bridge.network, described);
             todo.steps.push(Step::MakeBridge(index));
@@ -427,7 +292,7 @@ fn links_of_bridge(
         }
         BridgeSeen::Ours(link) => Some(link),
     };
-    todo.noted.push(noted);
+    todo.noted.push(note);
     if let Some(link) = link {
         settle(todo, index, bridge, link, survey);
     }
@@ -452,7 +317,7 @@ fn addresses_of_bridge(todo: &mut Todo, bridge: &plan::Bridge, seen: &BridgeSeen
         if link.is_some() {
             todo.add("address", &net.to_string(), format!("on {}", bridge.name));
         }
-        todo.noted.push(noted_address(&bridge.name, *net));
+        todo.noted.push(noted::address(&bridge.name, *net));
         todo.steps
             .push(Step::Address(bridge.name.clone(), *net, *preference));
     }
@@ -485,7 +350,7 @@ fn sysctls(todo: &mut Todo, survey: &Survey) {
         // That of a bridge that is still to be made goes with the bridge.
         if let Some(old) = now {
             todo.change("sysctl", &sysctl.to_string(), format!("{old} → {value}"));
-            todo.noted.push(noted_sysctl(sysctl, old.clone()));
+            todo.noted.push(noted::sysctl(sysctl, old.clone()));
         }
         todo.steps.push(Step::Sysctl(sysctl.clone(), value));
     }
@@ -501,11 +366,12 @@ fn make_namespace(
     namespace: &plan::Namespace,
     seen: &NamespaceSeen,
 ) {
-    todo.noted.push(noted_netns(namespace, seen.netns.as_ref()));
+    todo.noted
+        .push(noted::netns(namespace, seen.netns.as_ref()));
     if seen.netns.is_none() {
         let name = namespace.path.display().to_string();
-        let noted = noted_netns(namespace, None);
-        if todo.void.iter().any(|void| void.is_about_same(&noted)) {
+        let note = noted::netns(namespace, None);
+        if todo.void.iter().any(|void| void.is_about_same(&note)) {
             todo.change("netns", &name, "made, for the adopted one is gone");
         } else {
             todo.add("netns", &name, "");
@@ -524,7 +390,7 @@ fn links_of_end(todo: &mut Todo, index: usize, end: &plan::End, seen: &EndSeen) 
     for link in misled.into_iter().chain(&seen.squatter) {
         todo.steps.push(Step::DeleteVeth(link.clone()));
     }
-    todo.noted.push(noted_veth(end));
+    todo.noted.push(noted::veth(end));
     if seen.inside.is_some() {
         return;
     }
@@ -548,7 +414,7 @@ fn links_of_end(todo: &mut Todo, index: usize, end: &plan::End, seen: &EndSeen) 
 fn names(todo: &mut Todo, survey: &Survey) {
     let files = survey.links.files.iter().zip(&survey.files);
     for (index, (file, seen)) in files.enumerate() {
-        todo.noted.push(noted_section(file));
+        todo.noted.push(noted::section(file));
         if seen.as_ref() == Some(&file.section) {
             continue;
         }
@@ -761,7 +627,7 @@ fn unfit(end: &plan::End, seen: &EndSeen, inside: &Inside) -> Vec<String> {
 }
 
 /// Addresses that the container's side lacks, and global ones that it must not have.
-fn addresses_to_change(end: &plan::End, inside: &Inside) -> (Vec<IpNet>, Vec<IpNet>) {
+pub(super) fn addresses_to_change(end: &plan::End, inside: &Inside) -> (Vec<IpNet>, Vec<IpNet>) {
     let has = |net: &IpNet| inside.addresses.iter().any(|address| address.net == *net);
     let missing = end
         .addresses
@@ -884,430 +750,4 @@ fn removals(todo: &mut Todo, journal: &Journal, wanted: &[Noted]) {
     }
     todo.steps.extend(gone.iter().cloned().map(Step::Undo));
     todo.gone = gone;
-}
-
-/// Does the steps.
-#[derive(Debug)]
-pub struct Doer<'a> {
-    /// The host.
-    pub host: &'a Host,
-    /// The instance.
-    pub instance: &'a Instance,
-    /// Where each thing is noted before it is made.
-    pub journal: &'a mut Journal,
-    /// What is wanted.
-    pub model: &'a Model,
-    /// What was seen.
-    pub survey: &'a Survey,
-    /// Stops on purpose.
-    pub fault: &'a mut Fault,
-    /// The maps before and after, once every link is there.
-    pub written: Option<Written>,
-}
-
-/// The maps of a change under way.
-#[derive(Debug)]
-pub struct Written {
-    maps: Maps,
-    before: Contents,
-    after: Contents,
-}
-
-impl Doer<'_> {
-    /// Does all of it, up to the first error.
-    ///
-    /// # Errors
-    ///
-    /// What failed; what was done stays done.
-    pub fn run(&mut self, todo: &Todo) -> Result<()> {
-        self.journal.forget(&todo.void)?;
-        self.journal.extend(&todo.noted)?;
-        for step in &todo.steps {
-            self.fault.before(&format!("{step:?}"))?;
-            tracing::debug!(?step, "step");
-            self.step(step)?;
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, step: &Step) -> Result<()> {
-        match step {
-            Step::Load => self.load(),
-            Step::Sysctl(sysctl, value) => Ok(sysctl.write(value)?),
-            Step::DeleteVeth(link) => self.delete_veth(link),
-            Step::Undo(noted) => self.undo(noted),
-            Step::MakeBridge(index) => self.make_bridge(*index),
-            Step::SettleBridge(index) => self.settle_bridge(*index),
-            Step::Address(interface, net, preference) => self.address(interface, *net, *preference),
-            Step::MakeNetns(index) => self.make_netns(*index),
-            Step::Loopback(index) => self.loopback(*index),
-            Step::MakeVeth(index) => self.make_veth(*index),
-            Step::WritePlaces => self.write_places(),
-            Step::Attach(place) => self.attach(place),
-            Step::Up(interface) => Ok(self.host.rtnl().up(self.index(interface)?)?),
-            Step::Inside(index) => self.inside(*index),
-            Step::Routes(index) => self.routes(*index),
-            Step::Enslave(index) => self.enslave(*index),
-            Step::Fdb(index) => self.fdb(*index),
-            Step::WriteFile(index) => self.write_file(*index),
-            Step::AwaitRunning => self.await_running(),
-            Step::Announce(index) => self.announce(*index),
-            Step::WriteMappings => self.write_mappings(),
-            Step::Detach(pin) => Ok(attach::detach(&self.pins(), *pin)?),
-            Step::AttachSocket(hook, cgroup) => Ok(socket::attach(&self.pins(), *hook, cgroup)?),
-            Step::DetachSocket(hook) => Ok(socket::detach(&self.pins(), *hook)?),
-            Step::DeleteKeys => self.delete_keys(),
-            Step::WriteConfig => self.write_config(),
-        }
-    }
-
-    fn pins(&self) -> PinDirs {
-        PinDirs::of(self.instance.name())
-    }
-
-    fn index(&self, interface: &str) -> Result<u32> {
-        Ok(self.host.rtnl().existing_link(interface)?.index)
-    }
-
-    fn load(&mut self) -> Result<()> {
-        bpffs::ensure_mounted()?;
-        let pins = self.pins();
-        pins.create()?;
-        let sizes = Sizes::of(self.model.conntrack.max_entries);
-        dataplane::load(&pins, sizes, self.survey.links.objects())?;
-        let mut maps = Maps::open(&pins.maps)?;
-        // Programs that meet a packet must find a config, so it is written before the first hook.
-        if maps.config()? == GlobalConfig::default() {
-            maps.set_config(&plan::config(self.model, &self.survey.facts, 1))?;
-        }
-        Ok(())
-    }
-
-    fn delete_veth(&self, link: &Link) -> Result<()> {
-        let alias = link.alias.as_deref().unwrap_or_default();
-        let mac = link.mac.unwrap_or_default();
-        Ok(self
-            .host
-            .rtnl()
-            .delete_link(&link.name, &Mark { alias, mac })?)
-    }
-
-    fn undo(&mut self, noted: &Noted) -> Result<()> {
-        undo::undo(self.host, noted)?;
-        Ok(self.journal.forget(std::slice::from_ref(noted))?)
-    }
-
-    fn make_bridge(&mut self, index: usize) -> Result<()> {
-        let bridge = &self.survey.links.bridges[index];
-        let mark = Mark {
-            alias: &bridge.alias,
-            mac: bridge.mac,
-        };
-        self.journal
-            .extend(&[noted_bridge(bridge, &BridgeSeen::Missing, self.survey)])?;
-        self.host.rtnl().ensure_bridge(&BridgeSpec {
-            name: &bridge.name,
-            mark,
-            mtu: bridge.mtu,
-        })?;
-        Ok(())
-    }
-
-    fn settle_bridge(&self, index: usize) -> Result<()> {
-        let bridge = &self.survey.links.bridges[index];
-        let rtnl = self.host.rtnl();
-        let link = rtnl.existing_link(&bridge.name)?;
-        // Also where it has this MAC: one that was never set follows the bridge's ports.
-        rtnl.set_mac(link.index, bridge.mac)?;
-        if link.mtu != bridge.mtu {
-            rtnl.set_mtu(link.index, bridge.mtu)?;
-        }
-        Ok(())
-    }
-
-    fn address(&mut self, interface: &str, net: IpNet, preference: Preference) -> Result<()> {
-        self.journal.extend(&[noted_address(interface, net)])?;
-        Ok(self
-            .host
-            .rtnl()
-            .add_address(self.index(interface)?, net, preference)?)
-    }
-
-    fn make_netns(&mut self, index: usize) -> Result<()> {
-        let path = &self.survey.links.namespaces[index].path;
-        netns::create(path)?;
-        let made = self.host.container(path)?;
-        Ok(self.journal.identify_netns(path, made.id())?)
-    }
-
-    fn loopback(&self, index: usize) -> Result<()> {
-        let netns = self
-            .host
-            .container(&self.survey.links.namespaces[index].path)?;
-        let rtnl = Rtnl::open(&netns)?;
-        if let Some(loopback) = rtnl.links()?.iter().find(|link| link.loopback) {
-            rtnl.up(loopback.index)?;
-        }
-        Ok(())
-    }
-
-    fn make_veth(&mut self, index: usize) -> Result<()> {
-        let end = &self.survey.links.ends[index];
-        self.journal.extend(&[noted_veth(end)])?;
-        let netns = self.host.container(&end.netns)?;
-        self.host
-            .rtnl()
-            .ensure_veth(&VethSpec {
-                name: &end.veth,
-                mark: Mark {
-                    alias: &end.alias,
-                    mac: end.veth_mac,
-                },
-                mtu: end.mtu,
-                peer_netns: &netns,
-                peer_name: &end.interface,
-                peer_mac: end.mac,
-            })
-            .with_context(|| format!("container {:?}", end.container))?;
-        Ok(())
-    }
-
-    fn attach(&mut self, place: &Place) -> Result<()> {
-        let ifindex = self.index(&place.interface)?;
-        let pins = self.pins();
-        if place.is_hooked(&pins, ifindex)? {
-            return Ok(());
-        }
-        // That of a veth goes with the veth.
-        if Means::here() == Means::Clsact
-            && keep_qdiscs(self.survey).any(|name| name == place.interface)
-            && !tc::has_clsact(ifindex)?
-        {
-            self.journal.extend(&[noted_qdisc(&place.interface)])?;
-        }
-        Ok(place.attach(&pins, ifindex)?)
-    }
-
-    fn inside(&self, index: usize) -> Result<()> {
-        let end = &self.survey.links.ends[index];
-        fit_inside(self.host, end).with_context(|| format!("container {:?}", end.container))
-    }
-
-    fn routes(&self, index: usize) -> Result<()> {
-        let links = &self.survey.links;
-        let namespace = &links.namespaces[index];
-        let prefix = plan::alias_prefix(self.instance.name());
-        let ends = links.ends.iter();
-        let own: Vec<&plan::End> = ends
-            .filter(|end| end.container == namespace.container)
-            .collect();
-        fit_routes(self.host, &prefix, namespace, &own)
-            .with_context(|| format!("container {:?}", namespace.container))
-    }
-
-    fn enslave(&self, index: usize) -> Result<()> {
-        let end = &self.survey.links.ends[index];
-        let port = self.index(&end.veth)?;
-        Ok(self.host.rtnl().enslave(port, self.index(&end.bridge)?)?)
-    }
-
-    fn fdb(&self, index: usize) -> Result<()> {
-        let end = &self.survey.links.ends[index];
-        let port = self.index(&end.veth)?;
-        Ok(self.host.rtnl().set_fdb(FdbEntry { mac: end.mac, port })?)
-    }
-
-    fn announce(&self, index: usize) -> Result<()> {
-        let end = &self.survey.links.ends[index];
-        let netns = self.host.container(&end.netns)?;
-        Ok(announce::announce(&netns, &end.interface, end.mac)?)
-    }
-
-    fn write_file(&mut self, index: usize) -> Result<()> {
-        let file = &self.survey.links.files[index];
-        for directory in directories(file) {
-            let Noted::Directory { path } = &directory else {
-                continue;
-            };
-            if !path.is_dir() {
-                self.journal.extend(std::slice::from_ref(&directory))?;
-                fs::create_dir(path)
-                    .with_context(|| format!("failed to create {}", path.display()))?;
-            }
-        }
-        Ok(section::write(&file.path, &file.section)?)
-    }
-
-    /// Until then a bridge drops what is for its new ports. A container that took its own side down
-    /// must not hold up the others.
-    fn await_running(&self) -> Result<()> {
-        let indices = self
-            .survey
-            .links
-            .ends
-            .iter()
-            .map(|end| self.index(&end.veth))
-            .collect::<Result<Vec<u32>>>()?;
-        if self.host.rtnl().until_running(&indices, RUNNING_PATIENCE)? == Running::NotAll {
-            tracing::warn!("not every container's link carries packets");
-        }
-        Ok(())
-    }
-
-    /// Puts who is where; what leads there stays as it was until everybody is up.
-    fn write_places(&mut self) -> Result<()> {
-        let written = self.open()?;
-        let between = written.after.with_mappings_of(&written.before);
-        self.put(&between)
-    }
-
-    fn write_mappings(&mut self) -> Result<()> {
-        let after = self.open()?.after.clone();
-        self.put(&after)
-    }
-
-    fn put(&mut self, contents: &Contents) -> Result<()> {
-        self.open()?;
-        let Some(written) = &mut self.written else {
-            return Ok(());
-        };
-        let now = written.maps.read()?;
-        let fault = &mut *self.fault;
-        Ok(written
-            .maps
-            .put(&now, contents, &mut |map| fault.before(map))?)
-    }
-
-    fn delete_keys(&mut self) -> Result<()> {
-        self.open()?;
-        let Some(written) = &mut self.written else {
-            return Ok(());
-        };
-        let now = written.maps.read()?;
-        let fault = &mut *self.fault;
-        Ok(written
-            .maps
-            .delete(&now, &written.after, &mut |map| fault.before(map))?)
-    }
-
-    fn write_config(&mut self) -> Result<()> {
-        let written = self.open()?;
-        let now = written.maps.config()?;
-        let generation = if written.before.policy_changes(&written.after) {
-            now.generation.wrapping_add(1).max(1)
-        } else {
-            now.generation.max(1)
-        };
-        let wanted = plan::config(self.model, &self.survey.facts, generation);
-        if now == wanted {
-            return Ok(());
-        }
-        let Some(written) = &mut self.written else {
-            return Ok(());
-        };
-        Ok(written.maps.set_config(&wanted)?)
-    }
-
-    /// The maps, opened when every link is there, so that the plan can be made with its ifindex.
-    fn open(&mut self) -> Result<&Written> {
-        let written = match self.written.take() {
-            Some(written) => written,
-            None => self.written_now()?,
-        };
-        Ok(self.written.insert(written))
-    }
-
-    fn written_now(&self) -> Result<Written> {
-        let maps = Maps::open(&self.pins().maps)?;
-        let observed = self.host.rtnl().observe()?;
-        let facts = survey::facts(self.host, self.journal.changes(), &observed)?;
-        let after = plan::contents(self.model, &self.survey.links, &facts)?;
-        let before = maps.read()?;
-        before.check_room(&after)?;
-        Ok(Written {
-            maps,
-            before,
-            after,
-        })
-    }
-}
-
-fn fit_inside(host: &Host, end: &plan::End) -> Result<()> {
-    let netns = host.container(&end.netns)?;
-    let rtnl = Rtnl::open(&netns)?;
-    let link = rtnl.existing_link(&end.interface)?;
-    let index = link.index;
-    if link.mac != Some(end.mac) {
-        rtnl.set_mac(index, end.mac)?;
-    }
-    let veth = host.rtnl().existing_link(&end.veth)?;
-    if veth.mtu != end.mtu {
-        host.rtnl().set_mtu(veth.index, end.mtu)?;
-    }
-    if link.mtu != end.mtu {
-        rtnl.set_mtu(index, end.mtu)?;
-    }
-    let inside = survey::inside(&rtnl, link)?;
-    let (missing, extra) = addresses_to_change(end, &inside);
-    for net in extra {
-        rtnl.del_address(index, net)?;
-    }
-    for net in missing {
-        rtnl.add_address(index, net, Preference::Preferred)?;
-    }
-    Ok(rtnl.up(index)?)
-}
-
-/// One that moves to another end is replaced in one step, so that the container never is without.
-fn fit_routes(
-    host: &Host,
-    prefix: &str,
-    namespace: &plan::Namespace,
-    ends: &[&plan::End],
-) -> Result<()> {
-    let netns = host.container(&namespace.path)?;
-    let rtnl = Rtnl::open(&netns)?;
-    let links = rtnl.links()?;
-    let mut wanted: Vec<(IpAddr, u32)> = Vec::new();
-    for end in ends {
-        let index = rtnl.existing_link(&end.interface)?.index;
-        wanted.extend(end.gateways.iter().map(|gateway| (*gateway, index)));
-    }
-    let there = own_default_routes(host, prefix, &rtnl, &links)?;
-    let moving = || there.iter().filter(|route| !wanted.contains(route));
-    for (gateway, index) in wanted.iter().filter(|route| !there.contains(route)) {
-        if moving().any(|(old, _)| old.is_ipv4() == gateway.is_ipv4()) {
-            rtnl.replace_default_route(*gateway, *index)?;
-        } else {
-            rtnl.add_default_route(*gateway, *index)?;
-        }
-    }
-    for (gateway, index) in moving() {
-        rtnl.del_default_route(*gateway, *index)?;
-    }
-    Ok(())
-}
-
-/// The default routes of a container by interfaces that we made, also by those that are to go.
-fn own_default_routes(
-    host: &Host,
-    prefix: &str,
-    rtnl: &Rtnl,
-    links: &[Link],
-) -> Result<Vec<(IpAddr, u32)>> {
-    let mut veths = host.rtnl().links()?;
-    veths.retain(|veth| {
-        let alias = veth.alias.as_deref();
-        alias.is_some_and(|alias| alias.starts_with(prefix))
-    });
-    let is_own = |index: &u32| {
-        let mut inside = links.iter().filter(|link| link.index == *index);
-        inside.any(|link| veths.iter().any(|veth| survey::is_pair(Some(veth), link)))
-    };
-    let routes = rtnl.routes()?.into_iter();
-    Ok(routes
-        .filter(Route::is_default)
-        .filter_map(|route| Some((route.gateway?, *route.links.first()?)))
-        .filter(|(_, index)| is_own(index))
-        .collect())
 }

@@ -294,7 +294,7 @@ fn without_cgroup2_all_of_it_goes_by_the_loopback_interface() {
     let config = scene.instance.write_config(&scene.private(CONFIG));
     let run = |arguments: &[&str]| {
         let mut command = scene.instance.command(arguments);
-        let output = command.env("NETBPF_NO_CGROUP2", "1").output();
+        let output = command.env("NETBPF_WITHOUT", "cgroup2").output();
         let output = output.expect("netbpf runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {output:?}");

@@ -1,0 +1,132 @@
+//! What a change notes in the journal before it makes it. Pure: nothing is written here.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+use netbpf_common::endpoint::role;
+
+use super::survey::{BridgeSeen, Survey};
+use crate::{
+    dataplane::attach::Means,
+    host::{Netns, sysctl::Sysctl},
+    plan,
+    state::{AdoptedBridge, Change as Noted, Instance, Origin},
+};
+
+/// What the journal may keep.
+pub fn wanted(instance: &Instance, survey: &Survey) -> Vec<Noted> {
+    let mut wanted = vec![Noted::Pins {
+        instance: instance.name().to_owned(),
+    }];
+    for (planned, seen) in survey.links.bridges.iter().zip(&survey.bridges) {
+        wanted.push(bridge(planned, seen, survey));
+        wanted.extend(
+            planned
+                .addresses
+                .iter()
+                .map(|(net, _)| address(&planned.name, *net)),
+        );
+    }
+    let namespaces = survey.links.namespaces.iter();
+    wanted.extend(namespaces.map(|namespace| netns(namespace, None)));
+    wanted.extend(survey.links.ends.iter().map(veth));
+    for file in &survey.links.files {
+        wanted.push(section(file));
+        wanted.extend(directories(file));
+    }
+    if Means::here() == Means::Clsact {
+        wanted.extend(keep_qdiscs(survey).map(qdisc));
+    }
+    let sysctls = survey.links.sysctls.iter();
+    wanted.extend(sysctls.map(|(knob, _)| sysctl(knob, String::new())));
+    wanted
+}
+
+pub fn bridge(bridge: &plan::Bridge, seen: &BridgeSeen, survey: &Survey) -> Noted {
+    let BridgeSeen::Adoptable(link) = seen else {
+        return Noted::Bridge {
+            name: bridge.name.clone(),
+            alias: bridge.alias.clone(),
+            mac: bridge.mac,
+        };
+    };
+    let own = survey
+        .facts
+        .addresses
+        .iter()
+        .filter(|address| address.index == link.index);
+    Noted::AdoptedBridge(AdoptedBridge {
+        name: bridge.name.clone(),
+        mac: link.mac.unwrap_or_default(),
+        mtu: link.mtu,
+        up: link.up,
+        addresses: own.map(|address| address.net).collect(),
+        index: link.index,
+    })
+}
+
+pub fn address(interface: &str, net: IpNet) -> Noted {
+    Noted::Address {
+        interface: interface.to_owned(),
+        net,
+    }
+}
+
+/// The interfaces that outlive their hooks, and whose qdiscs therefore have to be taken back.
+pub fn keep_qdiscs(survey: &Survey) -> impl Iterator<Item = &str> {
+    let roles = survey.links.roles();
+    roles.filter_map(|(name, role)| (role != role::CONTAINER).then_some(name))
+}
+
+pub fn qdisc(interface: &str) -> Noted {
+    Noted::Qdisc {
+        interface: interface.to_owned(),
+    }
+}
+
+pub fn netns(namespace: &plan::Namespace, found: Option<&Netns>) -> Noted {
+    Noted::Netns {
+        container: namespace.container.clone(),
+        path: namespace.path.clone(),
+        id: found.map(Netns::id),
+        origin: if found.is_some() {
+            Origin::Adopted
+        } else {
+            Origin::Made
+        },
+    }
+}
+
+pub fn veth(end: &plan::End) -> Noted {
+    Noted::Veth {
+        name: end.veth.clone(),
+        alias: end.alias.clone(),
+        mac: end.veth_mac,
+        container: end.container.clone(),
+    }
+}
+
+pub fn section(file: &plan::names::File) -> Noted {
+    Noted::Section {
+        path: file.path.clone(),
+    }
+}
+
+/// The directories that a file needs, the outer one first.
+pub fn directories(file: &plan::names::File) -> impl Iterator<Item = Noted> {
+    let inner = file.path.parent();
+    let outer = inner.and_then(Path::parent);
+    [outer, inner]
+        .into_iter()
+        .flatten()
+        .map(|path| Noted::Directory {
+            path: path.to_owned(),
+        })
+}
+
+pub fn sysctl(sysctl: &Sysctl, old: String) -> Noted {
+    Noted::Sysctl {
+        sysctl: sysctl.clone(),
+        old,
+    }
+}
