@@ -43,7 +43,7 @@ pub struct Cli {
     /// The network namespace that is the host; by default the one that netbpf is started in.
     #[arg(long, global = true, value_name = "NAME|PATH")]
     pub netns: Option<String>,
-    /// Say nothing but errors.
+    /// Say nothing but errors and what was asked for; of `ls`, only names.
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Say more; twice, even more.

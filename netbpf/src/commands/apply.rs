@@ -28,6 +28,9 @@ pub(super) fn apply(cli: &Cli, instance: &Instance, asked: &Apply) -> Result<()>
     if asked.listing.json {
         return display::json(&report);
     }
+    if cli.quiet {
+        return Ok(());
+    }
     display::print(&shown(&report, mode))
 }
 

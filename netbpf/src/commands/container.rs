@@ -17,27 +17,29 @@ use crate::{
     state::Instance,
 };
 
+/// A container as it is listed.
 #[derive(Serialize)]
-struct ContainerRow<'m> {
-    name: &'m str,
+pub(super) struct ContainerRow<'m> {
+    pub name: &'m str,
     /// `null` for the host's own.
     netns: Option<&'m Path>,
     mode: String,
-    networks: Vec<AttachmentRow<'m>>,
+    pub networks: Vec<AttachmentRow<'m>>,
 }
 
+/// A container's end as it is listed.
 #[derive(Serialize)]
-struct AttachmentRow<'m> {
-    name: &'m str,
+pub(super) struct AttachmentRow<'m> {
+    pub name: &'m str,
     ipv4: Option<Ipv4Addr>,
     ipv6: Option<Ipv6Addr>,
     mac: String,
     interface: &'m str,
-    host_interface: String,
+    pub host_interface: String,
 }
 
 impl<'m> ContainerRow<'m> {
-    fn of(instance: &str, container: &'m Container) -> Self {
+    pub fn of(instance: &str, container: &'m Container) -> Self {
         Self {
             name: &container.name,
             netns: Some(container.netns.as_path()).filter(|path| path.is_absolute()),

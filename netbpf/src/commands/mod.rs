@@ -6,6 +6,8 @@ mod check;
 mod committed;
 mod conntrack;
 mod container;
+mod inspect;
+mod names;
 mod network;
 mod port;
 mod purge;
@@ -53,8 +55,9 @@ pub fn run(cli: &Cli) -> Result<()> {
 
 fn network_verb(cli: &Cli, instance: &Instance, verb: &Network) -> Result<()> {
     match verb {
+        Network::Ls(listing) if cli.quiet && !listing.json => names::networks(instance),
         Network::Ls(listing) => network::ls(instance, *listing),
-        Network::Inspect(_) => later("network inspect"),
+        Network::Inspect(asked) => inspect::networks(cli, instance, &asked.names.names),
         Network::Add(asked) => change::network::add(cli, instance, asked),
         Network::Rm(asked) => change::rm(cli, instance, Kind::Network, asked),
         Network::Connect(asked) => change::network::connect(cli, instance, asked),
@@ -64,8 +67,9 @@ fn network_verb(cli: &Cli, instance: &Instance, verb: &Network) -> Result<()> {
 
 fn container_verb(cli: &Cli, instance: &Instance, verb: &Container) -> Result<()> {
     match verb {
+        Container::Ls(listing) if cli.quiet && !listing.json => names::containers(instance),
         Container::Ls(listing) => container::ls(instance, *listing),
-        Container::Inspect(_) => later("container inspect"),
+        Container::Inspect(asked) => inspect::containers(cli, instance, &asked.names.names),
         Container::Add(asked) => change::container::add(cli, instance, asked),
         Container::Rm(asked) => change::rm(cli, instance, Kind::Container, asked),
     }
@@ -88,8 +92,9 @@ fn port_verb(cli: &Cli, instance: &Instance, verb: &Port) -> Result<()> {
 
 fn service_verb(cli: &Cli, instance: &Instance, verb: &Service) -> Result<()> {
     match verb {
+        Service::Ls(listing) if cli.quiet && !listing.json => names::services(instance),
         Service::Ls(listing) => service::ls(instance, *listing),
-        Service::Inspect(_) => later("service inspect"),
+        Service::Inspect(asked) => inspect::services(instance, &asked.names.names),
         Service::Add(asked) => change::service::add(cli, instance, asked),
         Service::Rm(asked) => change::rm(cli, instance, Kind::Service, asked),
         Service::Set(asked) => change::service::set(cli, instance, asked),

@@ -14,11 +14,12 @@ use crate::{
     state::Instance,
 };
 
+/// A network as it is listed.
 #[derive(Serialize)]
-struct NetworkRow<'m> {
-    name: &'m str,
+pub(super) struct NetworkRow<'m> {
+    pub name: &'m str,
     driver: &'static str,
-    bridge: &'m str,
+    pub bridge: &'m str,
     subnets: &'m [IpNet],
     gateways: &'m [IpAddr],
     icc: bool,
@@ -59,7 +60,7 @@ impl Modes {
 }
 
 impl<'m> NetworkRow<'m> {
-    fn of(network: &'m Network) -> Self {
+    pub fn of(network: &'m Network) -> Self {
         Self {
             name: &network.name,
             driver: "bridge",

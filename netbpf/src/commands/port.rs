@@ -15,9 +15,10 @@ use crate::{
     state::Instance,
 };
 
+/// A published port as it is listed.
 #[derive(Serialize)]
-struct PortRow<'m> {
-    container: &'m str,
+pub(super) struct PortRow<'m> {
+    pub container: &'m str,
     service: Option<&'m str>,
     network: &'m str,
     proto: Proto,
@@ -83,7 +84,8 @@ impl Row for PortRow<'_> {
     }
 }
 
-fn rows_of(model: &Model) -> Vec<PortRow<'_>> {
+/// Every published port.
+pub(super) fn rows_of(model: &Model) -> Vec<PortRow<'_>> {
     let containers = model.containers.iter();
     let bindings = containers.flat_map(|container| {
         container

@@ -15,20 +15,22 @@ use crate::{
     state::Instance,
 };
 
+/// A service as it is listed.
 #[derive(Serialize)]
-struct ServiceRow<'m> {
-    name: &'m str,
-    network: &'m str,
+pub(super) struct ServiceRow<'m> {
+    pub name: &'m str,
+    pub network: &'m str,
     vips: &'m [IpAddr],
     ports: Vec<String>,
     scheduler: &'static str,
     affinity: &'static str,
-    backends: Vec<BackendRow<'m>>,
+    pub backends: Vec<BackendRow<'m>>,
 }
 
+/// A backend as it is listed.
 #[derive(Serialize)]
-struct BackendRow<'m> {
-    container: &'m str,
+pub(super) struct BackendRow<'m> {
+    pub container: &'m str,
     /// The first of `addresses`.
     address: Option<IpAddr>,
     addresses: Vec<IpAddr>,
@@ -113,6 +115,11 @@ impl Row for ServiceRow<'_> {
 /// `service ls`.
 pub(super) fn ls(instance: &Instance, listing: Listing) -> Result<()> {
     let model = committed::model(instance)?;
+    display::list(&rows_of(instance, &model), listing)
+}
+
+/// Every service.
+pub(super) fn rows_of<'m>(instance: &Instance, model: &'m Model) -> Vec<ServiceRow<'m>> {
     let flows = match conntrack::list(&PinDirs::of(instance.name())) {
         Ok(flows) => Some(flows),
         Err(error) => {
@@ -121,10 +128,9 @@ pub(super) fn ls(instance: &Instance, listing: Listing) -> Result<()> {
         }
     };
     let services = model.services.iter();
-    let rows: Vec<_> = services
-        .map(|service| ServiceRow::of(&model, service, flows.as_deref()))
-        .collect();
-    display::list(&rows, listing)
+    services
+        .map(|service| ServiceRow::of(model, service, flows.as_deref()))
+        .collect()
 }
 
 #[cfg(test)]

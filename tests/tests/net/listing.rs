@@ -230,11 +230,48 @@ fn netns_option_names_the_host_from_elsewhere() {
 }
 
 #[test]
+fn one_thing_is_shown_whole() {
+    let scene = Scene::with(include_str!("../../../examples/several-networks.toml"));
+    let inspect = |kind: &str, name: &str| scene.instance.json(&[kind, "inspect", name])[0].clone();
+    let app = inspect("container", "app");
+    assert_eq!(app["name"], "app");
+    assert_eq!(app["state"], "up");
+    assert_eq!(app["networks"].as_array().unwrap().len(), 3);
+    assert_eq!(app["interfaces"].as_array().unwrap().len(), 3);
+    assert_eq!(app["endpoints"][1]["gw_priority"], 1);
+    assert_eq!(app["ports"][0]["host_port"], 8081);
+    assert_eq!(app["services"][0], "jobs");
+    let middle = inspect("network", "middle");
+    assert_eq!(middle["gateway_mode"], "nat");
+    assert_eq!(middle["interface"]["name"], "nb-middle");
+    let members = middle["containers"].as_array().unwrap();
+    let names: Vec<_> = members.iter().map(|member| &member["container"]).collect();
+    assert_eq!(names, ["proxy", "app", "worker"]);
+    assert_eq!(
+        inspect("service", "jobs")["mappings"][0]["container_port"],
+        8080
+    );
+    let ended = scene
+        .instance
+        .run(&["container", "inspect", "app", "nobody"]);
+    assert_eq!(
+        ended.failed_with(1).stderr,
+        "netbpf: no such container: nobody\n"
+    );
+    let quiet = scene
+        .instance
+        .run(&["--quiet", "network", "ls"])
+        .succeeded();
+    assert_eq!(quiet.stdout, "public\nmiddle\ndata\n");
+}
+
+#[test]
 fn what_later_issues_bring_is_refused() {
     let scene = Scene::bare();
     for text in [
         "[metrics]\nlisten = \"127.0.0.1:9723\"\n",
-        "[[network]]\nname = \"a\"\ngateway_mode = \"routed\"\n",
+        "[[network]]\nname = \"a\"\n[[service]]\nname = \"b\"\nnetwork = \"a\"\n\
+         ports = [\"80\"]\nbackends = []\nscheduler = \"maglev\"\n",
     ] {
         let path = scene.instance.write_config(text);
         let ended = scene
