@@ -70,6 +70,8 @@ pub struct Asked {
     pub led_to: Peer,
     /// The mapping that led there. Never zero.
     pub mapping: u32,
+    /// The container end's id.
+    pub endpoint: u32,
 }
 
 /// Finds what a socket that talks to many asked for.

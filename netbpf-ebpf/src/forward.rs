@@ -57,11 +57,10 @@ fn to_outside<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>
         return TELL + tell::OUT_OF_HOPS as i32;
     }
     // The policies are the stack's to find, and what they demand is the stack's to do.
-    if maps::config().flags & config_flags::XFRM != 0 {
-        return finish(hook, skb, Verdict::stack(StackReason::Xfrm));
-    }
+    let has_policies = maps::config().flags & config_flags::XFRM != 0;
     let mut way = match route::out(skb, packet, &half) {
         Ok(way) => way,
+        Err(_) if has_policies => return finish(hook, skb, Verdict::stack(StackReason::Xfrm)),
         // What may be cut is left to the stack, which can.
         Err(failure) if failure.is_too_big() && packet.must_not_be_cut => {
             return TELL + (failure.mtu & 0xffff) as i32;
@@ -77,6 +76,9 @@ fn to_outside<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>
             return refuse(hook, skb, DropReason::SourceMoved);
         }
         half.set_out_ifindex(way.ifindex);
+    }
+    if has_policies {
+        return finish(hook, skb, Verdict::stack(StackReason::Xfrm));
     }
     if !rewrite::packet(skb, packet, &half, hops) {
         return refuse(hook, skb, DropReason::NotTranslatable);

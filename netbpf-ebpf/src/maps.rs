@@ -399,7 +399,14 @@ pub fn asked(key: &SocketKey) -> Option<&'static Asked> {
     unsafe { ASKED.get(key) }
 }
 
-/// Notes what a socket asked for; whether there was room.
+/// Forgets what a socket asked for.
+#[inline(always)]
+pub fn forget_asked(key: &SocketKey) {
+    // That there was nothing is as good.
+    let _ = ASKED.remove(key);
+}
+
+/// Notes what a socket that talks to many asked for; whether there was room.
 #[inline(always)]
 pub fn set_asked(key: &SocketKey, asked: &Asked) -> bool {
     ASKED.insert(key, asked, 0).is_ok()

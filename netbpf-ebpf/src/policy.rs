@@ -14,7 +14,7 @@ use netbpf_common::{
 
 use crate::{
     maps::{self, Half, Tables},
-    nat,
+    nat, source,
 };
 
 /// Whether an address means something on its own link alone. IPv4's link-local addresses do not:
@@ -224,8 +224,9 @@ pub fn still_allows<F: Tables>(half: Half<F>, key: &Tuple<F>) -> bool {
             decide(from.party, to, Access::Direct).is_ok()
         }
         _ => {
+            let is_rewritten = original.flags & entry_flags::REWRITE != 0;
             decide(from.party, Party::Outside, Access::Direct).is_ok()
-                && (original.flags & entry_flags::REWRITE != 0 || !is_masqueraded(from.party))
+                && (original.in_endpoint == 0 || is_rewritten == is_masqueraded(from.party))
         }
     }
 }
@@ -236,6 +237,12 @@ fn asker<F: Tables>(original: Half<F>, first: &Tuple<F>) -> Option<Asker> {
     if original.in_endpoint != 0 {
         let interface = maps::interface(original.in_ifindex)?;
         let network = maps::network(interface.network)?;
+        // An end that was unchecked may be checked by now.
+        if !source::may_use_mac(interface, original.in_mac)
+            || !source::may_send::<F>(interface, &first.src_addr, &first.dst_addr)
+        {
+            return None;
+        }
         return Some(Asker {
             party: container::<F>(interface.network, network),
             endpoint: original.in_endpoint,
@@ -269,9 +276,12 @@ fn reaches_container<F: Tables>(original: Half<F>, first: &Tuple<F>, from: &Aske
         network_id: interface.network,
         network,
     };
-    // What the host's own processes ask for was settled where they did.
+    // What the host's own processes ask for was settled where they did, by an address of its own.
     if matches!(from.party, Party::Host { .. }) {
-        return true;
+        let asked = &first.dst_addr;
+        return original.flags & entry_flags::REWRITE == 0
+            || F::is_loopback(asked)
+            || F::host_address(asked).is_some();
     }
     if original.mapping == 0 {
         return flow_to_own_address(first, from, &to).is_ok();

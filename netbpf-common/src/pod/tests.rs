@@ -144,7 +144,7 @@ fn services_keep_their_layout() {
 #[test]
 fn what_sockets_asked_for_keeps_its_layout() {
     layout!(Peer: 20 { addr @ 0, port @ 16, pad @ 18 });
-    layout!(Asked: 44 { asked @ 0, led_to @ 20, mapping @ 40 });
+    layout!(Asked: 48 { asked @ 0, led_to @ 20, mapping @ 40, endpoint @ 44 });
     layout!(SocketKey: 32 { cookie @ 0, led_to @ 8, pad @ 28 });
 }
 

@@ -8,7 +8,7 @@
 use netbpf_common::{
     endpoint::host_address_flags,
     family::{Family, V4, V6},
-    nat::target_flags,
+    nat::{MappingKey, target_flags},
     socket::{Asked, Peer, mapped, unmapped},
     tuple::{Tuple, proto},
     verdict::{DropReason, Hook},
@@ -130,6 +130,7 @@ struct Led<F: Family> {
     addr: F::Addr,
     port: Be16,
     mapping: u32,
+    endpoint: u32,
 }
 
 impl<F: SockFamily> Led<F> {
@@ -139,6 +140,7 @@ impl<F: SockFamily> Led<F> {
             asked,
             led_to: F::as_peer(self.addr, self.port),
             mapping: self.mapping,
+            endpoint: self.endpoint,
         }
     }
 }
@@ -183,6 +185,10 @@ fn send<F: Tables + SockFamily>(hook: Hook, sock: Sock) -> i32 {
         return send_to_vip::<F>(hook, sock, addr, port);
     }
     let Ok(Some(led)) = led::<F>(addr, port, proto::UDP) else {
+        // Who asks a container itself wants to hear the container.
+        if F::endpoint(&addr).is_some() {
+            maps::forget_asked(&sock.key(F::as_peer(addr, port)));
+        }
         return GO_ON;
     };
     if F::is_loopback(&F::message_source(sock)) || !may_be_led::<F>(sock) {
@@ -259,6 +265,7 @@ fn led<F: Tables>(addr: F::Addr, port: Be16, protocol: u8) -> Result<Option<Led<
             addr: choice.backend.addr,
             port: choice.backend.port,
             mapping: choice.mapping,
+            endpoint: choice.backend.endpoint,
         }));
     }
     if !is_own::<F>(&addr) {
@@ -268,6 +275,7 @@ fn led<F: Tables>(addr: F::Addr, port: Be16, protocol: u8) -> Result<Option<Led<
         addr: target.addr,
         port: target.port,
         mapping: target.mapping,
+        endpoint: target.endpoint,
     }))
 }
 
@@ -293,6 +301,7 @@ fn also_v6(sock: Sock, addr: Ipv6, port: Be16) -> Option<Led<V4>> {
         addr: target.addr,
         port: target.port,
         mapping: target.mapping,
+        endpoint: target.endpoint,
     })
 }
 
@@ -321,11 +330,17 @@ fn connected(sock: Sock, from: Peer) -> Option<Peer> {
     (remembered.led_to == from).then_some(remembered.asked)
 }
 
-/// What a socket asked for when it was led to `from`.
+/// What a socket asked for when it was led to `from`. Where the mapping is gone, or leads to
+/// another container, nobody speaks for it.
 #[inline(always)]
 fn sender(sock: Sock, from: Peer) -> Option<Peer> {
     if let Some(asked) = connected(sock, from) {
         return Some(asked);
     }
-    maps::asked(&sock.key(from)).map(|asked| asked.asked)
+    let asked = maps::asked(&sock.key(from))?;
+    let key = MappingKey {
+        mapping: asked.mapping,
+        endpoint: asked.endpoint,
+    };
+    maps::mapping_stands(&key).then_some(asked.asked)
 }

@@ -18,6 +18,7 @@ use netbpf_common::{
 use crate::{
     conntrack::{self, Known},
     hooks::{NEXT, Stages, UNKNOWN, finish, refuse, walk},
+    icmp,
     maps::{self, Half},
     nat::commit,
     parse, policy, rewrite,
@@ -179,7 +180,9 @@ pub fn ip<F: Stages>(skb: Skb) -> i32 {
 /// Translates as `from_container` committed it. The stack has taken its hop already.
 #[inline(always)]
 fn translate<F: Stages>(skb: Skb, packet: &Packet<F>) -> Verdict {
-    let Some(half) = F::half(&packet.tuple) else {
+    // An ICMP error has the tuple of an echo that it is not.
+    let half = F::half(&packet.tuple).filter(|_| !icmp::is_error(packet));
+    let Some(half) = half else {
         return untracked::<F>(&packet.tuple.src_addr);
     };
     if half.way != way::OUTSIDE {

@@ -546,7 +546,6 @@ impl Contents {
             .into_iter()
             .any(|(name, change)| match name {
                 "RESERVED_PORTS" => false,
-                "HOST_ADDRESSES_V4" | "HOST_ADDRESSES_V6" => change.removed > 0,
                 "SOURCES_V4" | "SOURCES_V6" => !change.is_empty(),
                 _ => change.changed > 0 || change.removed > 0,
             })

@@ -52,7 +52,12 @@ pub fn undo(host: &Host, change: &Change) -> Result<()> {
             None => Ok(()),
         },
         Change::Qdisc { interface } => match rtnl.link(interface)? {
-            Some(link) => tc::delete_clsact_if_unused(link.index),
+            Some(link) => {
+                // A kill can come between a filter and its pin.
+                tc::delete(link.index, Side::Ingress)?;
+                tc::delete(link.index, Side::Egress)?;
+                tc::delete_clsact_if_unused(link.index)
+            }
             None => Ok(()),
         },
         Change::AdoptedBridge(bridge) => put_back(rtnl, bridge),
