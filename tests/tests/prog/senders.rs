@@ -537,6 +537,38 @@ fn an_unchecked_end_sends_for_others_and_hears_the_answers_at_the_mac_it_sent_fr
 }
 
 #[test]
+fn an_end_that_is_checked_again_ends_what_it_sent_for_others() {
+    on_bed(|bed| {
+        uncheck(bed, WEB);
+        let ask = |family: Family, from: SocketAddr| {
+            Frame::udp(from, SocketAddr::new(family.far(), 53))
+                .macs(WEB.mac(), WEB.net.bridge_mac())
+        };
+        let foreign = |family| SocketAddr::new(foreign(family), 4000);
+        let own = |family| WEB.at(family, 4001);
+        for family in Family::ALL {
+            for from in [foreign(family), own(family)] {
+                let frame = ask(family, from);
+                let outside = frame.clone().from(host(family, from.port())).routed();
+                sends(bed, WEB, &frame).redirects(&outside);
+            }
+        }
+        let ifindex = bed.ifindex(Place::Veth(WEB));
+        bed.change(|contents| {
+            let interface = contents.interfaces.get_mut(&ifindex);
+            interface.expect("the interface").flags = 0;
+        });
+        bed.next_generation();
+        for family in Family::ALL {
+            sends(bed, WEB, &ask(family, foreign(family))).drops(DropReason::FlowEnded);
+            let frame = ask(family, own(family));
+            let outside = frame.clone().from(host(family, 4001)).routed();
+            sends(bed, WEB, &frame).redirects(&outside);
+        }
+    });
+}
+
+#[test]
 fn an_unchecked_end_plays_neither_the_host_nor_a_neighbour() {
     on_bed(|bed| {
         uncheck(bed, WEB);
