@@ -178,7 +178,11 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
     };
     let missing = dataplane::missing(&pins, Objects::Ethernet);
     if !missing.is_empty() {
-        if dataplane::loaded_mark(&pins).is_some() {
+        // A first change that was cut short has left what the next command takes back.
+        let is_half_made = inventory
+            .as_ref()
+            .is_some_and(|inventory| inventory.pending.is_some());
+        if is_half_made || dataplane::loaded_mark(&pins).is_some() {
             status.state = State::Degraded;
             status.missing = missing;
         }

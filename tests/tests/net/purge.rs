@@ -208,6 +208,8 @@ fn purge_after_a_killed_apply_leaves_the_host_as_before() {
     let path = scene.instance.write_config(&config);
     for changes in (1..60).step_by(8) {
         scene.instance.kill_apply_at(&path, changes);
+        // Something stands: half of it, or, where it ended in time, all.
+        assert_ne!(scene.instance.json(&["status"])["state"], "absent");
         scene.instance.purge();
         let after = Snapshot::of(&scene);
         assert!(
