@@ -2,6 +2,7 @@
 //! named. What needs the host itself is `null` for whoever may not look at it.
 
 use anyhow::Result;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{
@@ -25,6 +26,8 @@ struct NetworkDetails<'m> {
     #[serde(flatten)]
     row: NetworkRow<'m>,
     id: u32,
+    trusted_interfaces: &'m [String],
+    trusted_sources: &'m [IpNet],
     state: Option<State>,
     interface: Option<Interface>,
     containers: Vec<Member<'m>>,
@@ -187,6 +190,8 @@ fn network_details<'m>(
     let services = model.services.iter();
     NetworkDetails {
         id: network.id,
+        trusted_interfaces: &network.trusted_interfaces,
+        trusted_sources: &network.trusted_sources,
         state,
         interface: interfaces.into_iter().next(),
         containers: members.collect(),

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Bench, CLOSED, Case, Container, End, Expected, GatewayMode, HOST, Network, OUTSIDE,
-    OWN_SERVICE, Port, Service,
+    OWN_SERVICE, Port, Service, listing::contains,
 };
 use crate::{
     sockets::{Probe, Proto},
@@ -115,7 +115,7 @@ impl Bench<'_> {
         };
         let receiver = self.listing.network(&end.network);
         let is_open = if network.name == receiver.name {
-            network.icc
+            network.icc || self.is_linked(from, to, asked.port(), proto)
         } else {
             !network.internal && self.is_open_to_others(to, end, asked, proto)
         };
@@ -124,6 +124,20 @@ impl Bench<'_> {
         } else {
             Expected::Blocked
         }
+    }
+
+    /// Whether a link leads from a container to what another one exposes or publishes.
+    fn is_linked(&self, from: &Container, to: &Container, port: u16, proto: Proto) -> bool {
+        from.links.contains(&to.name)
+            && (to.exposed.contains(&(port, proto)) || self.is_published(to, port, proto))
+    }
+
+    fn is_published(&self, of: &Container, port: u16, proto: Proto) -> bool {
+        self.listing.ports.iter().any(|published| {
+            published.container == of.name
+                && published.proto == proto
+                && published.container_port == port
+        })
     }
 
     /// Whether a container's own address answers whoever is not of its network.
@@ -135,18 +149,13 @@ impl Bench<'_> {
         proto: Proto,
     ) -> bool {
         let network = self.listing.network(&end.network);
-        let is_published = || {
-            self.listing.ports.iter().any(|port| {
-                port.container == to.name
-                    && port.proto == proto
-                    && port.container_port == asked.port()
-            })
-        };
         match network.mode(Family::of(asked.ip())) {
             _ if network.internal => false,
             GatewayMode::Nat | GatewayMode::Isolated => false,
             GatewayMode::NatUnprotected => true,
-            GatewayMode::Routed => proto == Proto::Icmp || is_published(),
+            GatewayMode::Routed => {
+                proto == Proto::Icmp || self.is_published(to, asked.port(), proto)
+            }
         }
     }
 
@@ -283,7 +292,10 @@ impl Bench<'_> {
             for port in self.listing.ports_of(container) {
                 for proto in Proto::ALL {
                     let asked = SocketAddr::new(addr, port);
-                    let expected = if self.is_open_to_others(container, end, asked, proto) {
+                    let is_open = self.is_open_to_others(container, end, asked, proto)
+                        || self.is_trusted(end, family.client())
+                            && self.is_published(container, port, proto);
+                    let expected = if is_open {
                         Expected::reaches(&container.name, family.client())
                     } else {
                         Expected::Blocked
@@ -296,6 +308,12 @@ impl Bench<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the network of an end trusts a source outside.
+    fn is_trusted(&self, end: &End, source: IpAddr) -> bool {
+        let trusted = &self.listing.network(&end.network).trusted_sources;
+        trusted.iter().any(|prefix| contains(prefix, source))
     }
 
     fn containers_to_published(&self, family: Family, cases: &mut Vec<Case>) {

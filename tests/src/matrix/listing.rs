@@ -26,6 +26,8 @@ pub struct Network {
     pub masquerade: bool,
     /// Its gateway modes, IPv4's first.
     pub modes: [GatewayMode; 2],
+    /// The sources outside that reach published ports at the containers' own addresses.
+    pub trusted_sources: Vec<String>,
 }
 
 /// How containers of a network are reached at their own addresses.
@@ -64,6 +66,10 @@ pub struct Container {
     pub netns: PathBuf,
     /// Its ends, one for each network.
     pub ends: Vec<End>,
+    /// The ports that it exposes without publishing them.
+    pub exposed: Vec<(u16, Proto)>,
+    /// The names of the containers that it is linked to.
+    pub links: Vec<String>,
 }
 
 /// A container's end in a network.
@@ -196,15 +202,22 @@ impl Listing {
     ///
     /// When a listing does not have the contract's shape.
     pub fn of(instance: &Instance) -> Self {
+        let whole = |kind: &str| {
+            let names: Vec<String> = rows(&instance.json(&[kind, "ls"]))
+                .iter()
+                .map(|row| text(row, "name"))
+                .collect();
+            let names = names.iter().map(String::as_str);
+            let arguments: Vec<&str> = [kind, "inspect"].into_iter().chain(names).collect();
+            // Of nothing there is nothing to show.
+            if arguments.len() == 2 {
+                return Vec::new();
+            }
+            rows(&instance.json(&arguments))
+        };
         Self {
-            networks: rows(&instance.json(&["network", "ls"]))
-                .iter()
-                .map(network)
-                .collect(),
-            containers: rows(&instance.json(&["container", "ls"]))
-                .iter()
-                .map(container)
-                .collect(),
+            networks: whole("network").iter().map(network).collect(),
+            containers: whole("container").iter().map(container).collect(),
             ports: rows(&instance.json(&["port", "ls"]))
                 .iter()
                 .map(port)
@@ -252,7 +265,12 @@ impl Listing {
             .iter()
             .filter(|service| service.backends.contains(&container.name))
             .flat_map(|service| service.ports.iter().map(|(_, target, _)| *target));
-        let ports: BTreeSet<u16> = published.chain(served).chain([OWN_SERVICE]).collect();
+        let exposed = container.exposed.iter().map(|(port, _)| *port);
+        let ports: BTreeSet<u16> = published
+            .chain(served)
+            .chain(exposed)
+            .chain([OWN_SERVICE])
+            .collect();
         ports.into_iter().collect()
     }
 }
@@ -316,6 +334,7 @@ fn network(row: &Value) -> Network {
         icc: flag(row, "icc"),
         internal: flag(row, "internal"),
         masquerade: flag(row, "masquerade"),
+        trusted_sources: texts(&row["trusted_sources"]),
         modes: ["ipv4", "ipv6"].map(|family| {
             let mode = &row["gateway_mode"];
             gateway_mode(mode.as_str().unwrap_or_else(|| {
@@ -342,7 +361,21 @@ fn container(row: &Value) -> Container {
         name: text(row, "name"),
         netns: text(row, "netns").into(),
         ends: rows(&row["networks"]).iter().map(end).collect(),
+        exposed: texts(&row["expose"])
+            .iter()
+            .map(|text| exposed(text))
+            .collect(),
+        links: texts(&row["links"])
+            .iter()
+            .map(|link| link.split(':').next().unwrap_or_default().to_owned())
+            .collect(),
     }
+}
+
+/// `5432/tcp`.
+fn exposed(text: &str) -> (u16, Proto) {
+    let (port, name) = text.split_once('/').expect(text);
+    (port.parse().expect(text), proto(name))
 }
 
 fn end(row: &Value) -> End {

@@ -52,6 +52,11 @@ fn every_path_is_as_expected_in_every_gateway_mode() {
 }
 
 #[test]
+fn every_path_is_as_expected_with_links_and_trusted_sources() {
+    every_path_is_as_expected(include_str!("../../../examples/senders.toml"));
+}
+
+#[test]
 fn every_path_is_as_expected_in_every_form_of_publishing() {
     every_path_is_as_expected(include_str!("../../../examples/publishing.toml"));
 }
