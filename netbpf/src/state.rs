@@ -453,8 +453,11 @@ pub enum Change {
     },
     /// A `clsact` qdisc that we made.
     Qdisc {
-        /// The interface that has it.
+        /// The interface that has it, under its name of the last change.
         interface: String,
+        /// The interface's number, which outlives a new name; 0 where it was not noted.
+        #[serde(default)]
+        index: u32,
     },
     /// A sysctl that we set.
     Sysctl {
@@ -476,7 +479,17 @@ impl Change {
             (Self::Bridge { name: a, .. }, Self::Bridge { name: b, .. })
             | (Self::Veth { name: a, .. }, Self::Veth { name: b, .. }) => a == b,
             (Self::AdoptedBridge(a), Self::AdoptedBridge(b)) => a.name == b.name,
-            (Self::Qdisc { interface: a }, Self::Qdisc { interface: b }) => a == b,
+            (
+                Self::Qdisc {
+                    interface: a,
+                    index: x,
+                },
+                Self::Qdisc {
+                    interface: b,
+                    index: y,
+                },
+            ) if *x == 0 || *y == 0 => a == b,
+            (Self::Qdisc { index: x, .. }, Self::Qdisc { index: y, .. }) => x == y,
             (
                 Self::Address {
                     interface: a,
@@ -674,6 +687,16 @@ impl Journal {
             });
         match known {
             Some(id) if *id != Some(found) => *id = Some(found),
+            _ => return Ok(()),
+        }
+        self.write()
+    }
+
+    /// Notes under which name an interface with a qdisc of ours is known by now.
+    pub fn rename_qdisc(&mut self, to: &Change) -> Result<()> {
+        let mut changes = self.inventory.changes.iter_mut();
+        match changes.find(|known| known.is_about_same(to)) {
+            Some(known) if known != to => *known = to.clone(),
             _ => return Ok(()),
         }
         self.write()

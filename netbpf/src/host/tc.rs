@@ -11,7 +11,11 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-use super::error::{Doing as _, Result};
+use super::{
+    Rtnl,
+    error::{Doing as _, Result},
+    link::Link,
+};
 
 /// Before every other filter.
 pub const PRIORITY: u16 = 1;
@@ -116,6 +120,26 @@ pub fn delete(ifindex: u32, side: Side) -> Result<()> {
     let mut request = message(ifindex, ours, side.parent(), info);
     request.attributes.push(TcAttribute::Kind("bpf".to_owned()));
     ask(RouteNetlinkMessage::DelTrafficFilter(request), NLM_F_ACK).map(drop)
+}
+
+/// The interface to which we gave a `clsact` qdisc when it had that name and number (0: unknown).
+///
+/// A number comes again: under another name it is the same interface only if our filter is there,
+/// for filters go with their interface.
+pub fn owner(rtnl: &Rtnl, name: &str, ifindex: u32) -> Result<Option<Link>> {
+    if ifindex == 0 {
+        return rtnl.link(name);
+    }
+    let links = rtnl.links()?;
+    let Some(link) = links.into_iter().find(|link| link.index == ifindex) else {
+        return Ok(None);
+    };
+    let is_it = link.name == name || has_filter(ifindex)?;
+    Ok(is_it.then_some(link))
+}
+
+fn has_filter(ifindex: u32) -> Result<bool> {
+    Ok(program(ifindex, Side::Ingress)?.is_some() || program(ifindex, Side::Egress)?.is_some())
 }
 
 /// Deletes the `clsact` qdisc of an interface, unless somebody has filters on it.

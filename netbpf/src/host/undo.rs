@@ -51,7 +51,7 @@ pub fn undo(host: &Host, change: &Change) -> Result<()> {
             Some(link) => rtnl.del_address(link.index, *net),
             None => Ok(()),
         },
-        Change::Qdisc { interface } => match rtnl.link(interface)? {
+        Change::Qdisc { interface, index } => match tc::owner(rtnl, interface, *index)? {
             Some(link) => {
                 // A kill can come between a filter and its pin.
                 tc::delete(link.index, Side::Ingress)?;
@@ -123,9 +123,11 @@ fn order(change: &Change) -> u8 {
         Change::Address { .. } => 3,
         Change::AdoptedBridge(_) => 4,
         Change::Sysctl { .. } => 5,
-        Change::Pins { .. } => 6,
-        Change::Section { .. } | Change::Qdisc { .. } => 7,
-        Change::Directory { .. } => 8,
+        // By our filters a renamed interface is known, and those go with the pins.
+        Change::Qdisc { .. } => 6,
+        Change::Pins { .. } => 7,
+        Change::Section { .. } => 8,
+        Change::Directory { .. } => 9,
     }
 }
 

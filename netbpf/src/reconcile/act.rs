@@ -75,6 +75,9 @@ impl Doer<'_> {
     /// What failed; what was done stays done.
     pub fn run(&mut self, todo: &Todo) -> Result<()> {
         self.journal.forget(&todo.void)?;
+        for qdisc in &self.survey.qdiscs {
+            self.journal.rename_qdisc(qdisc)?;
+        }
         self.journal.extend(&todo.noted)?;
         for step in &todo.steps {
             self.fault.before(&format!("{step:?}"))?;
@@ -237,7 +240,8 @@ impl Doer<'_> {
             && noted::keep_qdiscs(self.survey).any(|name| name == place.interface)
             && !tc::has_clsact(ifindex)?
         {
-            self.journal.extend(&[noted::qdisc(&place.interface)])?;
+            self.journal
+                .extend(&[noted::qdisc(&place.interface, ifindex)])?;
         }
         Ok(place.attach(&pins, ifindex)?)
     }

@@ -35,7 +35,7 @@ pub fn wanted(instance: &Instance, survey: &Survey) -> Vec<Noted> {
         wanted.extend(directories(file));
     }
     if Means::here() == Means::Clsact {
-        wanted.extend(keep_qdiscs(survey).map(qdisc));
+        wanted.extend(keep_qdiscs(survey).map(|name| qdisc(name, survey.index(name))));
     }
     let sysctls = survey.links.sysctls.iter();
     wanted.extend(sysctls.map(|(knob, _)| sysctl(knob, String::new())));
@@ -78,9 +78,11 @@ pub fn keep_qdiscs(survey: &Survey) -> impl Iterator<Item = &str> {
     roles.filter_map(|(name, role)| (role != role::CONTAINER).then_some(name))
 }
 
-pub fn qdisc(interface: &str) -> Noted {
+/// The number is 0 where the interface is still to be made.
+pub fn qdisc(interface: &str, index: u32) -> Noted {
     Noted::Qdisc {
         interface: interface.to_owned(),
+        index,
     }
 }
 

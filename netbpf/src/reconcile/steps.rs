@@ -188,7 +188,7 @@ pub fn todo(
     config(&mut todo, model, survey, load, writes);
     todo.steps
         .extend(uplink_hooks.iter().copied().map(Step::Detach));
-    removals(&mut todo, journal, &wanted);
+    removals(&mut todo, journal, survey, &wanted);
     for pin in uplink_hooks {
         detached(&mut todo, pin, survey);
     }
@@ -196,7 +196,8 @@ pub fn todo(
     Ok(todo)
 }
 
-/// What the journal says of bridges and namespaces that gave way to others or to nothing.
+/// What the journal says of bridges, namespaces and interfaces that gave way to others or to
+/// nothing.
 fn void(journal: &Journal, survey: &Survey) -> Vec<Noted> {
     let is_void = |noted: &&Noted| match noted {
         Noted::AdoptedBridge(bridge) => !survey::stands(bridge, &survey.observed),
@@ -210,6 +211,7 @@ fn void(journal: &Journal, survey: &Survey) -> Vec<Noted> {
                 None => *origin == Origin::Adopted,
             })
         }
+        Noted::Qdisc { .. } => !survey.qdiscs.iter().any(|seen| seen.is_about_same(noted)),
         _ => false,
     };
     journal.changes().iter().filter(is_void).cloned().collect()
@@ -724,14 +726,20 @@ fn config(todo: &mut Todo, model: &Model, survey: &Survey, load: Load, writes: b
     }
 }
 
-fn removals(todo: &mut Todo, journal: &Journal, wanted: &[Noted]) {
+fn removals(todo: &mut Todo, journal: &Journal, survey: &Survey, wanted: &[Noted]) {
+    // An interface that was renamed is looked for under its name of now: its filter is gone by then.
+    let present = |change: &Noted| {
+        let mut qdiscs = survey.qdiscs.iter();
+        let renamed = qdiscs.find(|seen| seen.is_about_same(change));
+        renamed.unwrap_or(change).clone()
+    };
     let mut gone: Vec<Noted> = journal
         .changes()
         .iter()
         .rev()
         .filter(|change| !wanted.iter().any(|wanted| wanted.is_about_same(change)))
         .filter(|change| !todo.void.contains(change))
-        .cloned()
+        .map(present)
         .collect();
     // Ends before what they hang on, as `undo` has it.
     gone.sort_by_key(|change| match change {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use netbpf_common::{config::GlobalConfig, verdict::Hook};
 
-use super::ranges;
+use super::{noted, ranges};
 use crate::{
     dataplane::{
         self,
@@ -30,7 +30,7 @@ use crate::{
         link::{BridgeFound, Link, Mark},
         netns,
         route::Route,
-        section, xfrm,
+        section, tc, xfrm,
     },
     model::Model,
     naming,
@@ -107,6 +107,8 @@ pub struct Survey {
     pub hooked: Vec<Place>,
     /// The pinned links, wanted or not.
     pub pinned: Vec<PinnedHook>,
+    /// The qdiscs of the journal whose interfaces are still there, under their names of now.
+    pub qdiscs: Vec<Noted>,
     /// What is there of the hooks at sockets.
     pub sockets: SocketsSeen,
     /// What the maps hold; empty when nothing is loaded.
@@ -177,6 +179,7 @@ pub fn survey(
         files: Vec::new(),
         hooked: Vec::new(),
         pinned: attach::pinned(&pins)?,
+        qdiscs: qdiscs(host, journal.changes())?,
         sockets: SocketsSeen::look(&pins)?,
         contents: Contents::default(),
         config: None,
@@ -276,6 +279,19 @@ pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts>
 pub fn stands(bridge: &AdoptedBridge, observed: &Observed) -> bool {
     let mut links = observed.links.iter();
     links.any(|link| link.name == bridge.name && [0, link.index].contains(&bridge.index))
+}
+
+/// The qdiscs that we made and that are still there.
+fn qdiscs(host: &Host, noted: &[Noted]) -> Result<Vec<Noted>> {
+    let mut found = Vec::new();
+    for change in noted {
+        let Noted::Qdisc { interface, index } = change else {
+            continue;
+        };
+        let link = tc::owner(host.rtnl(), interface, *index)?;
+        found.extend(link.map(|link| noted::qdisc(&link.name, link.index)));
+    }
+    Ok(found)
 }
 
 /// The administrator's reserved ports, as ranges.
@@ -523,6 +539,13 @@ impl Survey {
             .filter(|(_, seen)| seen.veth.is_some() && seen.inside.is_none())
             .map(|(end, _)| end.veth.as_str());
         outdated.chain(misled)
+    }
+
+    /// The number of an interface of the host; 0 where it is still to be made.
+    pub fn index(&self, interface: &str) -> u32 {
+        let mut links = self.observed.links.iter();
+        let link = links.find(|link| link.name == interface);
+        link.map_or(0, |link| link.index)
     }
 
     /// The namespace of a container, if it is there.

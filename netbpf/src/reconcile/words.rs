@@ -176,7 +176,7 @@ pub fn removal(noted: &Noted) -> Option<Change> {
         Noted::Address { interface, net } => {
             remove("address", &net.to_string(), format!("from {interface}"))
         }
-        Noted::Qdisc { interface } => remove("qdisc", interface, "clsact".to_owned()),
+        Noted::Qdisc { interface, .. } => remove("qdisc", interface, "clsact".to_owned()),
         Noted::Sysctl { sysctl, old } => {
             remove("sysctl", &sysctl.to_string(), format!("back to {old}"))
         }

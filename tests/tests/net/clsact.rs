@@ -100,3 +100,60 @@ fn an_older_kernel_gets_filters_and_gives_them_back() {
     let asked = Probe::new(client, Proto::Tcp, published);
     assert_eq!(asked.ask(PATIENCE, &log), Seen::Refused);
 }
+
+/// How many qdiscs of that kind an interface has.
+fn qdiscs(scene: &Scene, interface: &str) -> usize {
+    let host = &scene.topology.host;
+    let shown = host.run(&format!("tc qdisc show dev {interface}"));
+    shown.lines().filter(|line| line.contains("clsact")).count()
+}
+
+#[test]
+fn a_qdisc_is_given_back_under_its_interface_s_new_name() {
+    let scene = old_kernel();
+    let host = &scene.topology.host;
+    for interface in ["wan1", "wan2"] {
+        host.ip(&format!(
+            "link add {interface} type veth peer name {interface}p"
+        ));
+    }
+    let config = every_uplink();
+    scene.apply(&config);
+    // One is renamed between an apply and a purge, the other between two of them, and gives way.
+    host.ip("link set wan2 name dsl2");
+    scene.apply(&config.replace("[host]", "[host]\nuplinks = [\"up0\", \"wan1\"]"));
+    assert_eq!((qdiscs(&scene, "dsl2"), qdiscs(&scene, "wan1")), (0, 1));
+    host.ip("link set wan1 name dsl1");
+    scene.instance.purge();
+    assert_eq!((qdiscs(&scene, "dsl1"), qdiscs(&scene, "up0")), (0, 0));
+}
+
+#[test]
+fn a_qdisc_of_an_interface_that_has_another_s_number_is_not_ours() {
+    let scene = old_kernel();
+    let host = &scene.topology.host;
+    let config = every_uplink();
+    let remade = |old: &str, new: &str, index: u32| {
+        host.ip(&format!("link del {old}"));
+        host.ip(&format!(
+            "link add {new} index {index} type veth peer name {new}p"
+        ));
+        host.run(&format!("tc qdisc add dev {new} clsact"));
+    };
+    for (interface, index) in [("wan1", 901), ("wan2", 902)] {
+        host.ip(&format!(
+            "link add {interface} index {index} type veth peer name {interface}p"
+        ));
+    }
+    scene.apply(&config);
+    assert_eq!((qdiscs(&scene, "wan1"), qdiscs(&scene, "wan2")), (1, 1));
+    // One is found so by an apply, which hooks it; the other only by the purge.
+    remade("wan1", "dsl1", 901);
+    scene.apply(&config);
+    assert_eq!(filters(&scene, "dsl1", "ingress"), 1);
+    assert_eq!(scene.apply(&config)["changed"], false);
+    remade("wan2", "dsl2", 902);
+    scene.instance.purge();
+    assert_eq!((qdiscs(&scene, "dsl1"), qdiscs(&scene, "dsl2")), (1, 1));
+    assert_eq!(filters(&scene, "dsl1", "ingress"), 0);
+}
