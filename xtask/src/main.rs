@@ -1,6 +1,7 @@
 //! `cargo xtask`: set-up, lab and tests. It needs nothing but a Rust toolchain to compile, for it
 //! is what installs everything else.
 
+mod bench;
 mod command;
 mod house;
 mod product;
@@ -46,6 +47,16 @@ enum Task {
         )]
         arguments: Vec<String>,
     },
+    /// Measure netbpf beside what people use today, and write target/bench/report.{json,md}.
+    Bench {
+        /// For the bench: `--quick`, `--only WORD`, …
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGS"
+        )]
+        arguments: Vec<String>,
+    },
     /// Check format, lints, house rules and documentation.
     Tidy,
 }
@@ -70,6 +81,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Run { keep: _, arguments } if !arguments.is_empty() => run::netbpf(&arguments),
         Task::Run { keep, arguments: _ } => run::lab(keep.then_some("--keep")),
         Task::Test { arguments } => test::test(&arguments),
+        Task::Bench { arguments } => bench::bench(&arguments),
         Task::Tidy => tidy::tidy(&setup::ensure()?),
     }
 }

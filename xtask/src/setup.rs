@@ -14,8 +14,11 @@ use crate::{
 };
 use linker::Linker;
 
-/// Programs of the lab and the tests: name, Debian package, purpose.
-const TOOLS: [(&str, &str, &str); 4] = [
+/// A program: name, Debian package, purpose.
+type Tool = (&'static str, &'static str, &'static str);
+
+/// Programs of the lab and the tests.
+const TOOLS: [Tool; 4] = [
     (
         "ip",
         "iproute2",
@@ -28,6 +31,17 @@ const TOOLS: [(&str, &str, &str); 4] = [
         "the packet filter that netbpf must not need",
     ),
     ("bpftool", "bpftool", "shows programs and maps by name"),
+];
+
+/// What the bench compares with, and what it needs for that.
+const PEERS: [Tool; 3] = [
+    ("dockerd", "docker.io", "Docker, whose rules are compared"),
+    ("iptables", "iptables", "carries Docker's rules"),
+    (
+        "busybox",
+        "busybox-static",
+        "what a container of Docker's runs",
+    ),
 ];
 
 /// What was found here.
@@ -54,7 +68,7 @@ impl Inventory {
 /// Makes sure that everything is there; the compiler that builds eBPF is the result.
 pub fn ensure() -> Result<Compiler> {
     let inventory = Inventory::look();
-    let tools = missing_tools();
+    let tools = missing(&TOOLS);
     let needs = needs(&inventory, &tools);
     if !needs.is_empty() {
         report(&needs);
@@ -72,8 +86,37 @@ pub fn ensure() -> Result<Compiler> {
         .context("the set-up went through, yet there is no compiler with a linker to match")
 }
 
+/// Installs the peers of the bench that are missing. Where that can't be, the bench runs without
+/// them and its report says so.
+pub fn ensure_peers() -> Result<()> {
+    let tools = missing(&PEERS);
+    if tools.is_empty() {
+        return Ok(());
+    }
+    report(&sentences(&tools));
+    if !debian::is_debian_12() {
+        eprintln!("xtask: this is not Debian 12, so the bench goes on without them");
+        return Ok(());
+    }
+    debian::install(&packages(&tools))
+}
+
+fn sentences(tools: &[&Tool]) -> Vec<String> {
+    tools
+        .iter()
+        .map(|(name, _, purpose)| format!("{name}: {purpose}"))
+        .collect()
+}
+
+fn packages(tools: &[&Tool]) -> Vec<String> {
+    tools
+        .iter()
+        .map(|(_, package, _)| (*package).to_owned())
+        .collect()
+}
+
 /// One sentence for each missing thing: what it is and what it is for.
-fn needs(inventory: &Inventory, tools: &[&(&str, &str, &str)]) -> Vec<String> {
+fn needs(inventory: &Inventory, tools: &[&Tool]) -> Vec<String> {
     let mut needs = Vec::new();
     if inventory.compiler.is_none() {
         let (major, minor) = toolchain::minimum_release().unwrap_or_default();
@@ -96,11 +139,7 @@ fn needs(inventory: &Inventory, tools: &[&(&str, &str, &str)]) -> Vec<String> {
         )),
         _ => {}
     }
-    needs.extend(
-        tools
-            .iter()
-            .map(|(name, _, purpose)| format!("{name}: {purpose}")),
-    );
+    needs.extend(sentences(tools));
     needs
 }
 
@@ -111,20 +150,15 @@ fn report(needs: &[String]) {
     }
 }
 
-fn missing_tools() -> Vec<&'static (&'static str, &'static str, &'static str)> {
-    TOOLS
+fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
+    tools
         .iter()
         .filter(|(name, ..)| !command::is_installed(name))
         .collect()
 }
 
-fn install(inventory: Inventory, tools: &[&(&str, &str, &str)]) -> Result<()> {
-    debian::install(
-        &tools
-            .iter()
-            .map(|(_, package, _)| (*package).to_owned())
-            .collect::<Vec<_>>(),
-    )?;
+fn install(inventory: Inventory, tools: &[&Tool]) -> Result<()> {
+    debian::install(&packages(tools))?;
     let compiler = match inventory.compiler.filter(linkable) {
         Some(compiler) => compiler,
         None => install_compiler()?,

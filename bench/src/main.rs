@@ -1,0 +1,80 @@
+//! The bench: netbpf beside what people use today, on one machine, in one run, in namespaces of
+//! its own. Prints a table and writes a report; exits 0 only when every row could be measured.
+//!
+//! Whether a target is reached has no part in the exit code: that is for the reader of the report.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+use netbpf_bench::{
+    machine::Machine,
+    report::{Report, markdown},
+    rounds::Pace,
+    rows, stop, work,
+};
+
+/// Measures netbpf beside what people use today.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Few short rounds: a first impression, not a measurement.
+    #[arg(long)]
+    quick: bool,
+    /// Only the rows whose id contains this word.
+    #[arg(long, value_name = "WORD", default_value = "")]
+    only: String,
+    /// The netbpf command to measure.
+    #[arg(long, env = "NETBPF_BIN", default_value = "target/release/netbpf")]
+    netbpf: PathBuf,
+    /// Where the report goes.
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// One end of a load, as a process of its own.
+    #[command(hide = true)]
+    Work {
+        /// What to do, in JSON.
+        task: String,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let Some(Action::Work { task }) = &arguments.action {
+        work::perform(task)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    stop::listen()?;
+    measure(&arguments)
+}
+
+/// Measures, writes the report and prints it.
+fn measure(arguments: &Arguments) -> Result<ExitCode> {
+    let pace = if arguments.quick {
+        Pace::QUICK
+    } else {
+        Pace::FULL
+    };
+    let machine = Machine::look();
+    let netbpf = (arguments.netbpf.canonicalize()).with_context(|| {
+        format!(
+            "there is no netbpf command at {}",
+            arguments.netbpf.display()
+        )
+    })?;
+    let rows = rows::measure(&arguments.only, &netbpf, &pace)?;
+    let report = Report::new(machine, &pace, rows);
+    report.write(&arguments.out)?;
+    print!("{}", markdown::render(&report));
+    Ok(if report.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,74 @@
+//! The report of a run: what was measured on what, as JSON for programs and Markdown for people.
+
+pub mod markdown;
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::{
+    machine::Machine,
+    rounds::Pace,
+    row::{Judgement, Row, Target},
+};
+
+/// Everything that one run found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What it ran on.
+    pub machine: Machine,
+    /// How often and how long.
+    pub pace: Pace,
+    /// In the order in which they were measured.
+    pub rows: Vec<Judged>,
+}
+
+/// A row with what became of its targets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// The row.
+    #[serde(flatten)]
+    pub row: Row,
+    /// In the order of its targets.
+    pub judgements: Vec<(Target, Judgement)>,
+}
+
+impl Report {
+    /// Judges rows.
+    pub fn new(machine: Machine, pace: &Pace, rows: Vec<Row>) -> Self {
+        let judge = |row: Row| {
+            let targets = row.about.targets.iter();
+            let judgements = targets
+                .map(|target| (target.clone(), row.judge(target)))
+                .collect();
+            Judged { row, judgements }
+        };
+        Self {
+            machine,
+            pace: *pace,
+            rows: rows.into_iter().map(judge).collect(),
+        }
+    }
+
+    /// Whether there is anything, and all of it could be measured.
+    pub fn is_whole(&self) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(|judged| judged.row.is_whole())
+    }
+
+    /// Writes all forms of it into a directory.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be written.
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        let write = |name: &str, text: &str| {
+            let path = directory.join(name);
+            fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))
+        };
+        fs::create_dir_all(directory)
+            .with_context(|| format!("failed to make {}", directory.display()))?;
+        write("report.json", &serde_json::to_string_pretty(self)?)?;
+        write("report.md", &markdown::render(self))
+    }
+}

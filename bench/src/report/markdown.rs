@@ -1,0 +1,195 @@
+//! The report for people: one table a row.
+
+use std::fmt::Write as _;
+
+use super::{Judged, Report};
+use crate::{
+    row::{Judgement, Row, SUBJECT, Sense, Target},
+    statistics::Spread,
+};
+
+/// The whole report.
+pub fn render(report: &Report) -> String {
+    let mut text = String::from("# Measured\n\n");
+    let machine = &report.machine;
+    let kind = if machine.virtual_machine {
+        "virtual machine"
+    } else {
+        "bare metal"
+    };
+    // Writing to a string can't fail.
+    let _ = writeln!(
+        text,
+        "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds of {} ms each, \
+         after {} ms that do not count; all contenders of a row take turns within a round. Ratios \
+         are taken within a round: the median, and in parentheses the quartiles and the range.\n",
+        machine.kernel,
+        machine.cpus,
+        machine.cpu,
+        machine.governor,
+        machine.load,
+        report.pace.rounds,
+        report.pace.sample.as_millis(),
+        report.pace.warm_up.as_millis(),
+    );
+    for judged in &report.rows {
+        text.push_str(&section(judged));
+    }
+    text
+}
+
+fn section(judged: &Judged) -> String {
+    let row = &judged.row;
+    let mut text = format!("## {}\n\n`{}`\n\n", row.about.title, row.about.id);
+    let unit = row.about.unit;
+    let _ = writeln!(
+        text,
+        "| who | {unit}, median (range) | {SUBJECT} ÷ who |\n| --- | --- | --- |"
+    );
+    for series in &row.series {
+        let Some(spread) = Spread::of(&series.samples) else {
+            continue;
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} ({}–{}) | {} |",
+            series.name,
+            number(spread.median),
+            number(spread.min),
+            number(spread.max),
+            ratio_to(row, &series.name)
+        );
+    }
+    for absent in &row.absent {
+        let reason = absent.reason.replace('\n', " ").replace('|', "\\|");
+        let _ = writeln!(text, "| {} | not measured: {reason} | |", absent.name);
+    }
+    text.push('\n');
+    for (target, judgement) in &judged.judgements {
+        let _ = writeln!(text, "- {}", sentence(target, judgement, unit));
+    }
+    for note in &row.notes {
+        let _ = writeln!(text, "- {note}");
+    }
+    text.push('\n');
+    text
+}
+
+fn ratio_to(row: &Row, name: &str) -> String {
+    match row.ratio(name) {
+        Some(spread) if name != SUBJECT => format!(
+            "{:.2} ({:.2}–{:.2}, {:.2}–{:.2})",
+            spread.median, spread.lower, spread.upper, spread.min, spread.max
+        ),
+        _ => String::new(),
+    }
+}
+
+/// What became of a target, in words.
+pub fn sentence(target: &Target, judgement: &Judgement, unit: &str) -> String {
+    let sense = match target.sense {
+        Sense::AtLeast => "≥",
+        Sense::AtMost => "≤",
+    };
+    let goal = match &target.peer {
+        Some(peer) => format!("{sense} {:.2} × {peer}", target.bound),
+        None => format!("{sense} {} {unit}", number(target.bound)),
+    };
+    let shown = |spread: &Spread| match &target.peer {
+        Some(_) => format!("{:.3}", spread.median),
+        None => number(spread.median),
+    };
+    match judgement {
+        Judgement::Reached { spread } => format!("{goal}: reached, {}", shown(spread)),
+        Judgement::Short { spread, by } => format!(
+            "{goal}: **not reached**, {}, short by {:.1} %",
+            shown(spread),
+            by * 100.0
+        ),
+        Judgement::Unknown => format!("{goal}: **not measured**"),
+    }
+}
+
+/// A number as it can be read: whole where it is large.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        machine::Machine,
+        rounds::Pace,
+        row::{About, Absent, Direction, Series},
+    };
+
+    fn report() -> Report {
+        let series = |name: &str, samples: [f64; 3]| Series {
+            name: name.to_owned(),
+            samples: samples.to_vec(),
+        };
+        let row = Row {
+            about: About {
+                id: "path/work".to_owned(),
+                title: "a work on a path".to_owned(),
+                unit: "requests/s",
+                direction: Direction::HigherIsBetter,
+                targets: vec![
+                    Target::at_least(1.5, "plain"),
+                    Target::at_least(2.5, "plain"),
+                    Target::at_least(1.0, "absent"),
+                ],
+            },
+            series: vec![
+                series(SUBJECT, [2000.0, 4000.0, 6000.0]),
+                series("plain", [1000.0, 2000.0, 3000.0]),
+            ],
+            absent: vec![Absent {
+                name: "absent".to_owned(),
+                reason: "not | here".to_owned(),
+            }],
+            notes: vec!["it was noted".to_owned()],
+        };
+        let pace = Pace {
+            rounds: 3,
+            sample: Duration::from_millis(20),
+            warm_up: Duration::from_millis(1),
+        };
+        Report::new(Machine::look(), &pace, vec![row])
+    }
+
+    #[test]
+    fn the_report_names_everybody_and_every_target_and_nobody_is_dropped() {
+        let text = render(&report());
+        for line in [
+            "| netbpf | 4000 (2000–6000) |  |",
+            "| plain | 2000 (1000–3000) | 2.00 (2.00–2.00, 2.00–2.00) |",
+            "| absent | not measured: not \\| here | |",
+            "- ≥ 1.50 × plain: reached, 2.000",
+            "- ≥ 2.50 × plain: **not reached**, 2.000, short by 20.0 %",
+            "- ≥ 1.00 × absent: **not measured**",
+            "- it was noted",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_json_holds_samples_and_judgements() {
+        let report = report();
+        assert!(!report.is_whole(), "a target names somebody absent");
+        let json = serde_json::to_value(&report).expect("a report can be written");
+        let row = &json["rows"][0];
+        assert_eq!(row["id"], "path/work");
+        assert_eq!(row["series"][0]["samples"][1], 4000.0);
+        assert_eq!(row["judgements"][0][1]["reached"]["spread"]["median"], 2.0);
+        assert_eq!(row["judgements"][2][1], "unknown");
+    }
+}

@@ -1,0 +1,140 @@
+//! A connection, one request and answer of one byte on it, and its end, again and again.
+//!
+//! The server closes first, so that the waiting time after a connection is its own and the client's
+//! port is free again at once.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::{Asked, Asking, Ends, Part, Ready, Served, process::say, rate};
+use crate::{rounds::Pace, work::Worker};
+
+/// An ordinary request.
+const REQUEST: u8 = 1;
+/// The request after which the server tells how many there were; it does not count itself.
+const LAST: u8 = 2;
+
+/// Connections per second.
+///
+/// # Errors
+///
+/// When anything went wrong, or the ends counted differently.
+pub fn measure(ends: &Ends, pace: &Pace) -> Result<f64> {
+    let mut server = ends.serve(Part::CrrServer(ends.listening()?))?;
+    let asking = Asking {
+        to: ends.to.clone(),
+        warm_up: pace.warm_up,
+        sample: pace.sample,
+    };
+    let mut client = Worker::start(ends.client, ends.cpus.client, Part::CrrClient(asking))?;
+    let asked: Asked = client.hear().context("the client")?;
+    let served: Served = server.hear().context("the server")?;
+    rate(&asked, &served)
+}
+
+/// Answers once on each connection.
+pub fn serve(at: &[SocketAddr]) -> Result<()> {
+    let epoll = Epoll::new(EpollCreateFlags::empty())?;
+    let mut listeners = Vec::new();
+    for (number, addr) in at.iter().enumerate() {
+        let listener = listen(*addr).with_context(|| format!("failed to listen at {addr}"))?;
+        epoll.add(
+            &listener,
+            EpollEvent::new(EpollFlags::EPOLLIN, number as u64),
+        )?;
+        listeners.push(listener);
+    }
+    say(&Ready)?;
+    let mut requests = 0;
+    let mut events = [EpollEvent::empty(); 16];
+    loop {
+        let count = epoll.wait(&mut events, EpollTimeout::NONE)?;
+        for event in &events[..count] {
+            let (mut stream, _) = listeners[event.data() as usize].accept()?;
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            stream.write_all(&byte)?;
+            if byte == [LAST] {
+                return say(&Served { requests });
+            }
+            requests += 1;
+        }
+    }
+}
+
+fn listen(at: SocketAddr) -> Result<TcpListener> {
+    // What a server before this one left waiting must not keep the port.
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(at),
+        socket2::Type::STREAM,
+        None,
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
+/// Asks once on each connection.
+pub fn ask(asking: &Asking) -> Result<()> {
+    let mut turn = Turn::new(&asking.to)?;
+    let (warmed, _) = ask_for(&mut turn, asking.warm_up)?;
+    let (counted, seconds) = ask_for(&mut turn, asking.sample)?;
+    ask_once(turn.next(), LAST)?;
+    say(&Asked {
+        requests: warmed + counted,
+        counted,
+        seconds,
+    })
+}
+
+/// How many answers there were in that time, and how long it really was, in seconds.
+fn ask_for(turn: &mut Turn, time: Duration) -> Result<(u64, f64)> {
+    let began = Instant::now();
+    let mut answers = 0;
+    while began.elapsed() < time {
+        ask_once(turn.next(), REQUEST)?;
+        answers += 1;
+    }
+    Ok((answers, began.elapsed().as_secs_f64()))
+}
+
+fn ask_once(to: SocketAddr, word: u8) -> Result<()> {
+    let mut stream = TcpStream::connect(to).with_context(|| format!("failed to reach {to}"))?;
+    let mut answer = [0; 2];
+    stream.write_all(&[word])?;
+    stream.read_exact(&mut answer[..1])?;
+    ensure!(answer[0] == word, "{to} answered something else");
+    ensure!(stream.read(&mut answer)? == 0, "{to} answered too much");
+    Ok(())
+}
+
+/// Whose turn it is: as good as random, and the same in every run.
+struct Turn<'t> {
+    to: &'t [SocketAddr],
+    state: u64,
+}
+
+impl<'t> Turn<'t> {
+    fn new(to: &'t [SocketAddr]) -> Result<Self> {
+        ensure!(!to.is_empty(), "nobody to ask");
+        Ok(Self {
+            to,
+            state: 0x9e37_79b9_7f4a_7c15,
+        })
+    }
+
+    /// By Marsaglia's xorshift.
+    const fn next(&mut self) -> SocketAddr {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.to[(self.state >> 16) as usize % self.to.len()]
+    }
+}
