@@ -63,8 +63,11 @@ pub struct Doer<'a> {
 #[derive(Debug)]
 pub struct Written {
     maps: Maps,
+    /// What they held, but for what was stale.
     before: Contents,
     after: Contents,
+    /// Whether living flows must ask policy again.
+    policy_changes: bool,
 }
 
 impl Doer<'_> {
@@ -99,6 +102,7 @@ impl Doer<'_> {
             Step::MakeNetns(index) => self.make_netns(*index),
             Step::Loopback(index) => self.loopback(*index),
             Step::MakeVeth(index) => self.make_veth(*index),
+            Step::DeleteStale => self.delete_stale(),
             Step::WritePlaces => self.write_places(),
             Step::Attach(place) => self.attach(place),
             Step::Up(interface) => Ok(self.host.rtnl().up(self.index(interface)?)?),
@@ -312,6 +316,21 @@ impl Doer<'_> {
         Ok(())
     }
 
+    fn delete_stale(&mut self) -> Result<()> {
+        let survey = self.survey;
+        let written = self.open()?;
+        let kept = survey.without_stale(&written.before, &written.after);
+        let Some(written) = &mut self.written else {
+            return Ok(());
+        };
+        let fault = &mut *self.fault;
+        written
+            .maps
+            .delete(&written.before, &kept, &mut |map| fault.before(map))?;
+        written.before = kept;
+        Ok(())
+    }
+
     /// Puts who is where; what leads there stays as it was until everybody is up.
     fn write_places(&mut self) -> Result<()> {
         let written = self.open()?;
@@ -351,7 +370,7 @@ impl Doer<'_> {
     fn write_config(&mut self) -> Result<()> {
         let written = self.open()?;
         let now = written.maps.config()?;
-        let generation = if written.before.policy_changes(&written.after) {
+        let generation = if written.policy_changes {
             now.generation.wrapping_add(1).max(1)
         } else {
             now.generation.max(1)
@@ -383,6 +402,7 @@ impl Doer<'_> {
         let before = maps.read()?;
         before.check_room(&after)?;
         Ok(Written {
+            policy_changes: before.policy_changes(&after),
             maps,
             before,
             after,

@@ -1,9 +1,10 @@
 //! The steps of a change, in their order.
 //!
-//! [`todo()`] only compares what was seen with what is wanted; [`super::act`] does. The order never leaves the host more open than the old
-//! and the new state together: an uplink is hooked before packets are sent out by it, what comes is
-//! known to the programs and hooked before it is up, then ports lead there, then keys go, then
-//! policy is asked again, then hooks and links go.
+//! [`todo()`] only compares what was seen with what is wanted; [`super::act`] does. The order never
+//! leaves the host more open than the old and the new state together: what is known of interfaces
+//! that are gone is forgotten first, an uplink is hooked before packets are sent out by it, what
+//! comes is known to the programs and hooked before it is up, then ports lead there, then keys go,
+//! then policy is asked again, then hooks and links go.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -56,6 +57,9 @@ pub enum Step {
     Loopback(usize),
     /// Makes the veth pair of a container's end, both sides down.
     MakeVeth(usize),
+    /// Deletes from the maps what they say of interfaces that are gone: one that has the number of
+    /// a predecessor must not be hooked with its trust.
+    DeleteStale,
     /// Writes to the maps who is where.
     WritePlaces,
     /// Attaches a hook.
@@ -149,10 +153,13 @@ pub fn todo(
     for (index, end) in survey.links.ends.iter().enumerate() {
         links_of_end(&mut todo, index, end, &survey.ends[index]);
     }
-    // The programs send packets out by any interface that the maps call an uplink.
-    uplinks(&mut todo, survey);
     let expected = survey.expected_contents(model)?;
     let writes = expected != survey.contents;
+    if survey.has_stale(&expected) {
+        todo.steps.push(Step::DeleteStale);
+    }
+    // The programs send packets out by any interface that the maps call an uplink.
+    uplinks(&mut todo, survey);
     if writes {
         todo.steps.push(Step::WritePlaces);
     }

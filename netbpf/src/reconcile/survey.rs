@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use netbpf_common::{config::GlobalConfig, verdict::Hook};
+use netbpf_common::{config::GlobalConfig, endpoint::Interface, verdict::Hook};
 
 use super::{noted, ranges};
 use crate::{
@@ -87,6 +87,8 @@ pub struct Inside {
 /// Everything that was seen, and what the model makes of it.
 #[derive(Debug)]
 pub struct Survey {
+    /// The instance's name.
+    instance: String,
     /// The host's namespace.
     pub observed: Observed,
     /// What the plan was made from.
@@ -169,6 +171,7 @@ pub fn survey(
         uplinks.retain(|name| observed.links.iter().any(|link| link.name == *name));
     }
     let mut survey = Survey {
+        instance: instance.name().to_owned(),
         links: plan::links(instance.name(), model, &facts)?,
         observed,
         facts,
@@ -546,6 +549,47 @@ impl Survey {
         let mut links = self.observed.links.iter();
         let link = links.find(|link| link.name == interface);
         link.map_or(0, |link| link.index)
+    }
+
+    /// Whether the maps say anything that [`Self::without_stale`] leaves out.
+    pub fn has_stale(&self, wanted: &Contents) -> bool {
+        let known = &self.contents;
+        let mut interfaces = known.interfaces.iter();
+        let mut trusted = known.trusted_interfaces.keys();
+        interfaces.any(|(index, known)| self.is_stale(*index, known, wanted))
+            || trusted.any(|key| !wanted.trusted_interfaces.contains_key(key))
+    }
+
+    /// What the maps hold, without what they say of interfaces that are gone while their numbers
+    /// may be others' now, and without trust that nobody has in what is `wanted`. Taking that away
+    /// closes, and touches nothing that stays.
+    pub fn without_stale(&self, known: &Contents, wanted: &Contents) -> Contents {
+        let mut kept = known.clone();
+        kept.interfaces
+            .retain(|index, known| !self.is_stale(*index, known, wanted));
+        kept.trusted_interfaces
+            .retain(|key, _| wanted.trusted_interfaces.contains_key(key));
+        kept
+    }
+
+    fn is_stale(&self, index: u32, known: &Interface, wanted: &Contents) -> bool {
+        let mut links = self.observed.links.iter();
+        let Some(link) = links.find(|link| link.index == index) else {
+            return true;
+        };
+        let wanted = wanted.interfaces.get(&index);
+        let is_same = wanted
+            .is_some_and(|wanted| (wanted.role, wanted.endpoint) == (known.role, known.endpoint));
+        !is_same && !self.is_own(link)
+    }
+
+    /// Whether a link is none that came from elsewhere under a number that was used before.
+    fn is_own(&self, link: &Link) -> bool {
+        let prefix = plan::alias_prefix(&self.instance);
+        let alias = link.alias.as_deref();
+        link.loopback
+            || self.facts.adopted.contains_key(&link.name)
+            || alias.is_some_and(|alias| alias.starts_with(&prefix))
     }
 
     /// The namespace of a container, if it is there.

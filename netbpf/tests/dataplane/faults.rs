@@ -1,8 +1,16 @@
 //! An error and a kill before each single step of a change.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{env, fs, path::PathBuf, process::Command};
 
-use netbpf::reconcile::{self, Fault, Mode};
+use netbpf::{
+    dataplane::{
+        attach::Place,
+        maps::{Contents, Maps},
+    },
+    host::{bpffs::PinDirs, link::Framing},
+    reconcile::{self, Fault, Mode},
+};
+use netbpf_common::verdict::Hook;
 
 use crate::bed::{self, Bed};
 
@@ -83,6 +91,9 @@ const DIR: &str = "NETBPF_TEST_KILLED_DIR";
 const NAME: &str = "NETBPF_TEST_KILLED_NAME";
 const STEP: &str = "NETBPF_TEST_KILLED_STEP";
 
+/// What the process that is killed applies, in the directory of its bed.
+const DOCUMENT: &str = "next.toml";
+
 /// The process that the tests below kill; by itself it does nothing.
 #[test]
 fn a_process_to_be_killed() {
@@ -91,12 +102,14 @@ fn a_process_to_be_killed() {
     };
     bed::inside(&PathBuf::from(dir), &name, |bed| {
         let fault = Fault::Kill(step.parse().unwrap());
-        bed.try_apply(&other(bed), Mode::Apply, fault).unwrap();
+        let document = fs::read_to_string(bed.dir.join(DOCUMENT)).unwrap();
+        bed.try_apply(&document, Mode::Apply, fault).unwrap();
     });
 }
 
-/// Whether the apply of [`other`] came to its end before it was to be killed.
-fn ends_before(bed: &Bed, step: u32) -> bool {
+/// Whether the apply of `document` came to its end before it was to be killed.
+fn ends_before(bed: &Bed, document: &str, step: u32) -> bool {
+    fs::write(bed.dir.join(DOCUMENT), document).unwrap();
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "faults::a_process_to_be_killed"])
         .env(DIR, &bed.dir)
@@ -113,7 +126,7 @@ fn first_apply_that_is_killed_at_any_step_is_taken_back() {
     bed::with(|bed| {
         let before = bed.snapshot();
         for step in (0..STEPS_MAX).step_by(STRIDE) {
-            if ends_before(bed, step) {
+            if ends_before(bed, &other(bed), step) {
                 assert!(step > 20, "{step} steps are too few");
                 reconcile::purge(&bed.host, &bed.instance).unwrap();
                 bed::assert_same(&before, &bed.snapshot(), "in the end");
@@ -138,7 +151,7 @@ fn change_that_is_killed_at_any_step_is_taken_back_by_the_next_command() {
         bed.apply(&document);
         let before = bed.shape();
         for step in 0..STEPS_MAX {
-            if ends_before(bed, step) {
+            if ends_before(bed, &other(bed), step) {
                 assert!(step > 20, "{step} steps are too few");
                 reconcile::purge(&bed.host, &bed.instance).unwrap();
                 return;
@@ -147,6 +160,65 @@ fn change_that_is_killed_at_any_step_is_taken_back_by_the_next_command() {
             bed::assert_same(&before, &bed.shape(), &format!("{step}"));
             let again = bed.apply(&document);
             assert!(!again.changed, "{step}: {again:#?}");
+        }
+        panic!("more than {STEPS_MAX} steps");
+    });
+}
+
+/// The number of an interface that goes, and of another one that comes.
+const REUSED: u32 = 901;
+
+/// Whether packets from that interface meet the programs.
+fn is_hooked(bed: &Bed, interface: &str) -> bool {
+    let place = Place {
+        hook: Hook::FromNetdev,
+        framing: Framing::Ethernet,
+        interface: interface.to_owned(),
+    };
+    let pins = PinDirs::of(bed.instance.name());
+    place.is_hooked(&pins, REUSED).unwrap()
+}
+
+fn is_trusted(contents: &Contents) -> bool {
+    let mut keys = contents.trusted_interfaces.keys();
+    keys.any(|key| key.ifindex == REUSED)
+}
+
+#[test]
+fn an_interface_with_the_number_of_a_trusted_one_is_hooked_without_its_trust() {
+    bed::with(|bed| {
+        let document = bed.document().replace("uplinks = [\"up0\"]", "").replace(
+            "name = \"front\"\nsubnets",
+            "name = \"front\"\ntrusted_interfaces = [\"vpn0\"]\nsubnets",
+        );
+        let link = |name: &str| {
+            bed.ip(&format!(
+                "link add {name} index {REUSED} type veth peer name {name}p"
+            ));
+        };
+        let contents = || {
+            let pins = PinDirs::of(bed.instance.name());
+            Maps::open(&pins.maps).unwrap().read().unwrap()
+        };
+        for step in 0..STEPS_MAX {
+            link("vpn0");
+            bed.apply(&document);
+            assert!(is_trusted(&contents()) && is_hooked(bed, "vpn0"));
+            bed.ip("link del vpn0");
+            link("lan0");
+            let is_done = ends_before(bed, &document, step);
+            let seen = contents();
+            if is_hooked(bed, "lan0") {
+                assert!(!is_trusted(&seen), "{step}");
+            }
+            reconcile::recover(&bed.host, &bed.instance).unwrap();
+            assert!(is_hooked(bed, "lan0") && !is_trusted(&contents()), "{step}");
+            bed.ip("link del lan0");
+            if is_done {
+                assert!(step > 3, "{step} steps are too few");
+                reconcile::purge(&bed.host, &bed.instance).unwrap();
+                return;
+            }
         }
         panic!("more than {STEPS_MAX} steps");
     });
