@@ -424,6 +424,7 @@ impl<'a> Applying<'a> {
             instance = self.instance.name(),
             "taking back a change that was cut short"
         );
+        dataplane::finish_links(&PinDirs::of(self.instance.name()))?;
         match &pending.desired {
             Some(text) => self.go_back_to(text, pending.allocations, fault),
             None => self.go_back_to_nothing(),

@@ -4,10 +4,7 @@
 //! A link holds the program first in its chain and outlives this process by its pin. Nothing here
 //! knows why an interface is hooked, and nothing of somebody else's is ever detached.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 use aya::programs::{
     LinkOrder, ProgramInfo, SchedClassifier, TcAttachType,
@@ -17,7 +14,7 @@ use aya::programs::{
 use netbpf_common::{endpoint::role, verdict::Hook};
 use nix::errno::Errno;
 
-use super::{Error, Objects, clsact, programs};
+use super::{Error, Objects, clsact, pin, programs};
 use crate::host::{bpffs::PinDirs, kernel::Features, link::Framing, tc};
 
 /// The hooks of an interface in each role.
@@ -151,8 +148,7 @@ impl Place {
             return clsact::attach(&mut program, &pin, ifindex, attach_type(self.hook))
                 .map_err(error);
         }
-        let fresh = pins.links.join(format!("{}-{ifindex}_new", self.program()));
-        remove_if_there(&fresh).map_err(|source| error(cause(&source)))?;
+        let fresh = pin::fresh(&pin).map_err(|source| error(cause(&source)))?;
         let mut program = SchedClassifier::from_pin(pins.progs.join(self.program()))
             .map_err(|source| error(cause(&source)))?;
         let link = program
@@ -180,13 +176,6 @@ pub(super) fn cause(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     words
-}
-
-pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// By what a program hangs on an interface.
@@ -296,7 +285,7 @@ pub fn detach(pins: &PinDirs, hook: PinnedHook) -> Result<(), Error> {
             }
         })?;
     }
-    remove_if_there(&pin).map_err(|source| Error::Pin { path: pin, source })
+    pin::remove_if_there(&pin).map_err(|source| Error::Pin { path: pin, source })
 }
 
 /// Gives every pinned link of a hook the loaded `program`, each in one step.

@@ -11,7 +11,7 @@ use aya::programs::{
 };
 use nix::net::if_::if_indextoname;
 
-use super::attach::{cause, remove_if_there};
+use super::{attach::cause, pin};
 use crate::host::tc::{self, HANDLE, PRIORITY, Side};
 
 /// The side of the qdisc that TC calls so.
@@ -77,11 +77,7 @@ pub(super) fn attach(
 }
 
 fn repin(program: &mut SchedClassifier, pin: &Path) -> Result<(), String> {
-    let fresh = pin.with_file_name(format!(
-        "{}_new",
-        pin.file_name().unwrap_or_default().to_string_lossy()
-    ));
-    remove_if_there(&fresh).map_err(|source| source.to_string())?;
+    let fresh = pin::fresh(pin).map_err(|source| source.to_string())?;
     program.pin(&fresh).map_err(|source| cause(&source))?;
     fs::rename(&fresh, pin).map_err(|source| source.to_string())
 }

@@ -7,6 +7,7 @@ pub mod attach;
 mod clsact;
 pub mod conntrack;
 pub mod maps;
+mod pin;
 pub mod socket;
 
 use std::{
@@ -28,6 +29,7 @@ use netbpf_common::{
 };
 
 use self::maps::Sizes;
+pub use self::pin::finish_links;
 use crate::host::{bpffs::PinDirs, kernel::Features, link::Framing};
 
 /// The object with all programs, as it was built with this binary; empty where the build was told
@@ -330,7 +332,7 @@ pub fn load(pins: &PinDirs, sizes: Sizes, objects: Objects) -> Result<Load, Erro
     if todo == Load::Mend && missing_maps(pins).next().is_some() {
         for spec in maps::all() {
             let path = pins.maps.join(spec.pin_name());
-            attach::remove_if_there(&path).map_err(|source| Error::Pin { path, source })?;
+            pin::remove_if_there(&path).map_err(|source| Error::Pin { path, source })?;
         }
     }
     remove_mark(pins)?;
@@ -390,7 +392,7 @@ fn load_bare(pins: &PinDirs, sizes: Sizes) -> Result<(), Error> {
 fn unpin_bare(pins: &PinDirs) -> Result<(), Error> {
     for hook in BARE {
         let path = pins.progs.join(attach::program_of(hook, Framing::Bare));
-        attach::remove_if_there(&path).map_err(|source| Error::Pin { path, source })?;
+        pin::remove_if_there(&path).map_err(|source| Error::Pin { path, source })?;
     }
     Ok(())
 }
@@ -452,16 +454,16 @@ fn repin(
     pin: impl FnOnce(&Path) -> Result<(), PinError>,
 ) -> Result<(), Error> {
     let path = pins.progs.join(name);
-    let fresh = pins.progs.join(format!("{name}_new"));
-    attach::remove_if_there(&fresh).map_err(|source| Error::Pin {
-        path: fresh.clone(),
+    let error = |source| Error::Pin {
+        path: path.clone(),
         source,
-    })?;
+    };
+    let fresh = pin::fresh(&path).map_err(error)?;
     pin(&fresh).map_err(|source| Error::Program {
         name,
         cause: attach::cause(&source),
     })?;
-    fs::rename(&fresh, &path).map_err(|source| Error::Pin { path, source })
+    fs::rename(&fresh, &path).map_err(error)
 }
 
 /// A test run is the one way to run a program that hangs on no hook; the kernel wants a whole
@@ -486,7 +488,7 @@ fn start_sweep(program: &SchedClassifier) -> Result<(), Error> {
 
 fn remove_mark(pins: &PinDirs) -> Result<(), Error> {
     let path = mark_of(pins);
-    attach::remove_if_there(&path).map_err(|source| Error::Pin { path, source })
+    pin::remove_if_there(&path).map_err(|source| Error::Pin { path, source })
 }
 
 fn write_mark(pins: &PinDirs) -> Result<(), Error> {

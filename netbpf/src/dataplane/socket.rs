@@ -21,10 +21,7 @@ use aya::programs::{
 use netbpf_common::verdict::Hook;
 use nix::{errno::Errno, libc};
 
-use super::{
-    Error,
-    attach::{cause, remove_if_there},
-};
+use super::{Error, attach::cause, pin};
 use crate::host::bpffs::PinDirs;
 
 fn error(what: &'static str, hook: Hook) -> impl Fn(String) -> Error {
@@ -83,8 +80,7 @@ fn is_hooked(pins: &PinDirs, hook: Hook) -> Result<bool, Error> {
 pub fn attach(pins: &PinDirs, hook: Hook, cgroup: &Path) -> Result<(), Error> {
     let error = error("attach", hook);
     let pin = pin_of(pins, hook);
-    let fresh = pins.links.join(format!("{}-cgroup_new", hook.name()));
-    remove_if_there(&fresh).map_err(|source| error(cause(&source)))?;
+    let fresh = pin::fresh(&pin).map_err(|source| error(cause(&source)))?;
     let root = File::open(cgroup).map_err(|source| error(cause(&source)))?;
     let path = pins.progs.join(hook.name());
     let mut program = CgroupSockAddr::from_pin(path, attach_type(hook))
@@ -122,7 +118,7 @@ const fn attach_type(hook: Hook) -> CgroupSockAddrAttachType {
 /// A failed system call; a pin that is gone is no error.
 pub fn detach(pins: &PinDirs, hook: Hook) -> Result<(), Error> {
     let pin = pin_of(pins, hook);
-    remove_if_there(&pin).map_err(|source| Error::Pin { path: pin, source })
+    pin::remove_if_there(&pin).map_err(|source| Error::Pin { path: pin, source })
 }
 
 /// Gives the pinned link of `hook`, if there is one, the loaded `program` in one step.

@@ -9,6 +9,7 @@ use netbpf::{
     },
     host::{bpffs::PinDirs, link::Framing},
     reconcile::{self, Fault, Mode},
+    state::{Journal, Pending},
 };
 use netbpf_common::verdict::Hook;
 
@@ -221,5 +222,46 @@ fn an_interface_with_the_number_of_a_trusted_one_is_hooked_without_its_trust() {
             }
         }
         panic!("more than {STEPS_MAX} steps");
+    });
+}
+
+/// The names in the directory of pinned links.
+fn links(bed: &Bed) -> Vec<String> {
+    let entries = fs::read_dir(PinDirs::of(bed.instance.name()).links).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+#[test]
+fn a_pin_that_did_not_get_its_name_goes_with_the_change_it_was_for() {
+    bed::with(|bed| {
+        let network = "[[network]]\nname = \"front\"\nsubnets = [\"172.28.0.0/24\"]\n";
+        let plain = format!("{}\n[host]\nuplinks = []\n{network}", bed::TABLES);
+        bed.apply(&plain);
+        let before = links(bed);
+        bed.apply(&bed.document());
+        let dir = PinDirs::of(bed.instance.name()).links;
+        let mut renamed = 0;
+        for name in links(bed) {
+            if name.ends_with("-cgroup") || name.starts_with("from_netdev-") {
+                fs::rename(dir.join(&name), dir.join(format!("{name}_new"))).unwrap();
+                renamed += 1;
+            }
+        }
+        assert!(renamed > 8, "{renamed}");
+        let lock = bed.instance.lock().unwrap();
+        let mut journal = Journal::open(&bed.instance, &lock, bed.host.netns().id()).unwrap();
+        let desired = Some(plain.clone());
+        journal
+            .begin(Pending {
+                desired,
+                allocations: None,
+            })
+            .unwrap();
+        drop(lock);
+        reconcile::recover(&bed.host, &bed.instance).unwrap();
+        assert_eq!(links(bed), before);
+        assert!(!bed.apply(&plain).changed);
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
     });
 }
