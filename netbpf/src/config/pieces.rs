@@ -172,7 +172,12 @@ const fn chosen_from(port: HostPort) -> Option<ChosenFrom> {
     }
 }
 
-impl Piece<'_> {
+impl<'d> Piece<'d> {
+    /// The container and what was written: a range is written once for all of its ports.
+    pub fn written(&self) -> (usize, &'d str) {
+        (self.container, &self.spec.value.text)
+    }
+
     /// The container's port.
     pub fn port(&self) -> (u16, Proto) {
         let publish = &self.spec.value.publish;

@@ -6,7 +6,7 @@
 //! it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -158,7 +158,7 @@ struct Choosing<'a, 'd> {
     findings: &'a mut Findings,
 }
 
-impl<'a> Choosing<'a, '_> {
+impl<'a, 'd> Choosing<'a, 'd> {
     fn name(&self, container: usize) -> &'a str {
         self.model
             .containers
@@ -217,6 +217,7 @@ impl<'a> Choosing<'a, '_> {
     }
 
     fn exact(&mut self) {
+        let mut refused = HashSet::new();
         for index in 0..self.pieces.len() {
             let piece = &mut self.pieces[index];
             let HostPort::Exact(port) = piece.spec.value.publish.host_port else {
@@ -235,6 +236,22 @@ impl<'a> Choosing<'a, '_> {
                     self.name(holder)
                 );
                 self.error(index, &why);
+                refused.insert(self.pieces[index].written());
+            }
+        }
+        if !refused.is_empty() {
+            self.bind_without(&refused);
+        }
+    }
+
+    /// What is refused takes no port from others, or they would be refused for its fault.
+    fn bind_without(&mut self, refused: &HashSet<(usize, &'d str)>) {
+        self.bound = Bound::default();
+        for piece in &self.pieces {
+            if let Some(port) = piece.host_port
+                && !refused.contains(&piece.written())
+            {
+                self.bound.bind(port, piece);
             }
         }
     }

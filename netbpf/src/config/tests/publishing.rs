@@ -218,6 +218,22 @@ fn range_without_a_free_port_is_refused_in_dockers_words() {
 }
 
 #[test]
+fn range_that_is_refused_takes_no_port_from_others() {
+    let conflict = "\"8000-8001:80-81\"";
+    assert_eq!(
+        errors_of(&publish(&["\"8000:80\"", conflict, "\"8000-8001:90\""])),
+        [
+            "t.toml:14: container \"c1\": publish \"8000-8001:80-81\": Bind for 0.0.0.0:8000 failed: port is already allocated (by container \"c0\")"
+        ]
+    );
+    // What is wrong without it as well is named.
+    let too_many = "\"8000-8001:90\", \"8000-8001:91\"";
+    let errors = errors_of(&publish(&["\"8000:80\"", conflict, too_many]));
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[1].contains("\"8000-8001:91\": all ports are allocated"));
+}
+
+#[test]
 fn new_choices_keep_off_what_the_host_has() {
     let text = publish(&["\"80\", \"8000-8010:81\"", "\"49003:80\""]);
     let taken: BTreeSet<(SocketAddr, Proto)> = [
