@@ -24,6 +24,7 @@ use crate::{
     cli::{Cli, Command, Conntrack, Container, Network, Port, Service},
     edit::Kind,
     error::Error,
+    host::kernel,
     state::Instance,
 };
 
@@ -33,6 +34,7 @@ use crate::{
 ///
 /// Whatever went wrong; [`crate::error::exit_code`] says which exit code it has.
 pub fn run(cli: &Cli) -> Result<()> {
+    kernel::check_ruled_out().map_err(Error::usage)?;
     let instance = Instance::new(&cli.instance);
     match &cli.command {
         Command::Check { file } => check::check(file),

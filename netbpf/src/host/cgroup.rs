@@ -11,12 +11,15 @@ use super::{
     kernel,
 };
 
+/// By which the environment rules it out.
+pub(super) const WORD: &str = "cgroup2";
+
 const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 
 /// Where the root cgroup is; `None` on a host without cgroup2, or where only a part of the
 /// hierarchy is mounted.
 pub fn root() -> Result<Option<PathBuf>> {
-    if kernel::is_ruled_out("cgroup2") {
+    if kernel::is_ruled_out(WORD) {
         return Ok(None);
     }
     let mounts = fs::read_to_string(MOUNTINFO).doing(|| format!("read {MOUNTINFO}"))?;

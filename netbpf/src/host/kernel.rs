@@ -4,7 +4,10 @@ use std::{env, fmt, fs, io, path::Path, sync::OnceLock};
 
 use nix::{sys::utsname::uname, unistd::geteuid};
 
-use super::error::{Doing, Error, Result};
+use super::{
+    cgroup,
+    error::{Doing, Error, Result},
+};
 
 /// The oldest kernel that netbpf promises to run on: what came later it can do without, see
 /// [`Features`].
@@ -51,6 +54,33 @@ impl fmt::Display for Release {
 /// Whether the environment rules something out that this host may have.
 pub fn is_ruled_out(word: &str) -> bool {
     names(&env::var(WITHOUT).unwrap_or_default(), word)
+}
+
+/// Finds out whether the environment rules out only what netbpf knows of.
+///
+/// # Errors
+///
+/// The words that it doesn't know, and those that it does.
+pub fn check_ruled_out() -> std::result::Result<(), String> {
+    check_words(&env::var(WITHOUT).unwrap_or_default())
+}
+
+fn check_words(list: &str) -> std::result::Result<(), String> {
+    let known = Features::NAMES.map(|(word, _)| word);
+    let known: Vec<&str> = known.into_iter().chain([cgroup::WORD]).collect();
+    let words = list.split(',').filter(|word| !word.is_empty());
+    let unknown: Vec<String> = words
+        .filter(|word| !known.contains(word))
+        .map(|word| format!("{word:?}"))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{WITHOUT} names {}: it can name {}",
+        unknown.join(", "),
+        known.join(", ")
+    ))
 }
 
 fn names(list: &str, word: &str) -> bool {
@@ -258,6 +288,17 @@ mod tests {
         let strings = b"\0int\0BPF_F_IPV6_SOMETHING\0XBPF_F_IPV6\0";
         assert_eq!(btf_names(strings, ["BPF_F_IPV6"]), [false]);
         assert_eq!(btf_names(b"\0int\0BPF_F_IPV6\0", ["BPF_F_IPV6"]), [true]);
+    }
+
+    #[test]
+    fn what_can_not_be_ruled_out_is_refused() {
+        assert_eq!(check_words(""), Ok(()));
+        assert_eq!(check_words("tcx,cgroup2"), Ok(()));
+        assert_eq!(
+            check_words("tcx,bpf,CGROUP2").unwrap_err(),
+            "NETBPF_WITHOUT names \"bpf\", \"CGROUP2\": it can name tcx, fib_skip_neigh, \
+             fib_lookup_src, bpf_f_ipv6, cgroup2"
+        );
     }
 
     #[test]

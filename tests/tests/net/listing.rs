@@ -5,6 +5,7 @@ use std::process::Command;
 use netbpf_tests::{
     matrix::OWN_SERVICE,
     netns,
+    product::Instance,
     scene::Scene,
     sockets::{Log, PATIENCE, Probe, Proto, serve},
     topology::Family,
@@ -292,4 +293,15 @@ fn what_later_issues_bring_is_refused() {
             ended.stderr
         );
     }
+}
+
+#[test]
+fn an_environment_that_rules_out_what_nobody_knows_is_a_wrong_command_line() {
+    let mut scene = Scene::bare();
+    let instance = Instance::new(&scene.topology.id, &scene.topology.host);
+    scene.instance.keep();
+    scene.instance = instance.without("tcx,bpf");
+    let ended = scene.instance.run(&["status"]).failed_with(2);
+    let why = "NETBPF_WITHOUT names \"bpf\": it can name tcx, ";
+    assert!(ended.stderr.contains(why), "{}", ended.stderr);
 }
