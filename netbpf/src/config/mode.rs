@@ -60,20 +60,6 @@ fn check_keys(table: &Table<'_, '_>, mode: &Mode, findings: &mut Findings) {
             table.error(line, what, findings);
         }
     }
-    let idle = ["publish", "publish_all"].map(|key| table.get(key));
-    if *mode == Mode::Host
-        && let Some(value) = idle
-            .into_iter()
-            .flatten()
-            .find(|it| !is_nothing(it.get_ref()))
-    {
-        let line = findings.line(&value.span());
-        let what = format!(
-            "{}: publish has no effect with mode \"host\"",
-            table.scope()
-        );
-        findings.warn(line, what);
-    }
 }
 
 /// Whether a value says the same as its absence.

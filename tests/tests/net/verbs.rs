@@ -298,3 +298,19 @@ fn a_verb_that_was_killed_is_taken_back_by_the_next_one() {
     assert!(!scene.container("web").exists());
     assert_eq!(add_container(&scene, "web", "--network front"), "web\n");
 }
+
+#[test]
+fn ports_of_a_container_with_the_host_s_network_are_discarded_in_words() {
+    let scene = Scene::with(WRITTEN);
+    ok(&scene, "container add front-door --network host");
+    for port in ["8080:80", "8081:81"] {
+        let arguments = ["port", "add", "front-door", port];
+        let ended = scene.instance.run(&arguments).succeeded();
+        let why = format!(
+            "container \"front-door\": publish \"{port}\" has no effect: published ports are \
+             discarded when using host network mode"
+        );
+        assert!(ended.stderr.contains(&why), "{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+}

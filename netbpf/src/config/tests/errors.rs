@@ -576,10 +576,12 @@ fn publish_on_an_internal_network_is_warned_of() {
     let text = format!(
         "{}internal = true\n",
         "[[network]]\nname = \"a\"\nsubnets = [\"10.0.0.0/24\"]\n"
-    ) + "[[container]]\nname = \"c\"\nnetworks = [{ name = \"a\" }]\npublish = [\"80:80\"]\n";
+    ) + "[[container]]\nname = \"c\"\nnetworks = [{ name = \"a\" }]\npublish = [\"80-82:80-82\"]\n";
     assert_eq!(
         good(&text).warnings(),
-        ["t.toml:8: container \"c\": publish \"80:80\" has no effect: network \"a\" is internal"]
+        [
+            "t.toml:8: container \"c\": publish \"80-82:80-82\" has no effect: network \"a\" is internal"
+        ]
     );
 }
 

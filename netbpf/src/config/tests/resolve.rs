@@ -337,7 +337,9 @@ fn joined_container_has_the_namespace_and_nothing_of_its_own() {
     let document = good(&text);
     assert_eq!(
         document.warnings(),
-        ["t.toml:31: container \"h\": publish has no effect with mode \"host\""]
+        [
+            "t.toml:31: container \"h\": publish \"81:80\" has no effect: published ports are discarded when using host network mode"
+        ]
     );
     let (model, _) = resolve(&text, &Allocations::default());
     let shown: Vec<(String, &str)> = model.containers[2..]
