@@ -36,6 +36,9 @@ pub const PORT_CLOSED: u32 = 1 << 16;
 pub trait Answer: Family {
     /// The length of a network header without options or extension headers.
     const HEADER: usize;
+    /// The most that the host itself is told: toward an address of its own the kernel remembers an
+    /// MTU only if it is below that of the interface with the address.
+    const OWN_MTU: u32;
     /// Turns a frame whose quote has been moved back into the answer: headers from `from` to the
     /// sender, and the ICMP error that says `what`.
     fn write(skb: Skb, packet: &Packet<Self>, from: Self::Addr, what: u32, quote: Quote) -> bool;
@@ -73,6 +76,10 @@ pub fn tell<F: Stages>(skb: Skb, what: u32) -> i32 {
         role::CONTAINER => Hook::FromContainer,
         role::LOOPBACK => Hook::FromLocal,
         _ => Hook::FromNetdev,
+    };
+    let what = match interface.role {
+        role::LOOPBACK if what != PORT_CLOSED => what.min(F::OWN_MTU),
+        _ => what,
     };
     let (dropped, counter) = match what {
         OUT_OF_HOPS => (
@@ -163,6 +170,7 @@ fn turn_round(skb: Skb, interface: &Interface) -> bool {
 
 impl Answer for V4 {
     const HEADER: usize = 20;
+    const OWN_MTU: u32 = 0xffff;
 
     #[inline(always)]
     fn write(skb: Skb, packet: &Packet<V4>, from: Self::Addr, what: u32, quote: Quote) -> bool {
@@ -187,6 +195,8 @@ impl Answer for V4 {
 
 impl Answer for V6 {
     const HEADER: usize = 40;
+    /// What every link takes (RFC 8200, 5).
+    const OWN_MTU: u32 = 1280;
 
     #[inline(always)]
     fn write(skb: Skb, packet: &Packet<V6>, from: Self::Addr, what: u32, quote: Quote) -> bool {
