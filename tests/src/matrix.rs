@@ -5,10 +5,12 @@
 //! product's policy.
 
 mod cases;
+mod frames;
 mod listing;
 mod local;
 mod table;
 mod talks;
+mod unusual;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,7 +29,7 @@ pub use self::{
 use crate::{
     netns::Netns,
     product::Instance,
-    sockets::{self, Log, PATIENCE, Probe, SILENCE, Seen, Servers},
+    sockets::{self, Log, PATIENCE, Probe, Proto, SILENCE, Seen, Servers},
     topology::{Family, Topology},
 };
 
@@ -49,6 +51,8 @@ pub enum Expected {
     Reaches(Vec<(String, IpAddr)>),
     /// The kernel of the asked machine says that nobody listens.
     Refused,
+    /// Nobody answers by the nature of the question, which arrives here with this source address.
+    Arrives(String, IpAddr),
     /// Nobody answers, and nothing arrives anywhere.
     Blocked,
     /// Blocked or refused: nobody answers, nothing arrives at a service.
@@ -66,6 +70,9 @@ impl Expected {
             (Self::Reaches(all), Seen::Answered { by, source }) => all
                 .iter()
                 .any(|(name, addr)| name == by && *addr == source.ip()),
+            (Self::Arrives(name, addr), Seen::Arrived { by, source }) => {
+                name == by && *addr == source.ip()
+            }
             (Self::Refused, Seen::Refused) => true,
             (Self::Blocked, Seen::Silence | Seen::Unreachable) => true,
             (Self::NotAnswered, Seen::Silence | Seen::Unreachable | Seen::Refused) => true,
@@ -82,6 +89,7 @@ impl Expected {
                     names.into_iter().collect::<Vec<_>>().join(" or ")
                 )
             }
+            Self::Arrives(name, _) => format!("arrives at {name}"),
             Self::Refused => "refused".to_owned(),
             Self::Blocked => "blocked".to_owned(),
             Self::NotAnswered => "not answered".to_owned(),
@@ -100,20 +108,55 @@ pub struct Case {
     pub expected: Expected,
 }
 
-/// A case that was tried.
-#[derive(Clone, Debug)]
-pub struct Tried {
-    /// The case.
-    pub case: Case,
-    /// What became of it.
-    pub seen: Seen,
+impl Case {
+    /// What was seen beside what must become of it.
+    fn became(&self, seen: &Seen) -> Tried {
+        Tried {
+            path: self.path.clone(),
+            family: Family::of(self.probe.to.ip()),
+            what: What::Question(self.probe.proto.name()),
+            expected: self.expected.words(),
+            seen: seen.to_string(),
+            source: seen.source().map(|source| source.ip()),
+            is_as_expected: self.expected.is_met(seen),
+        }
+    }
 }
 
-impl Tried {
-    /// Whether all is as expected.
-    pub fn is_as_expected(&self) -> bool {
-        self.case.expected.is_met(&self.seen)
+/// What is sent on a path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum What {
+    /// A question of a socket, in this protocol.
+    Question(&'static str),
+    /// A frame of this kind, past every socket.
+    Frame(&'static str),
+}
+
+impl What {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Question(name) | Self::Frame(name) => name,
+        }
     }
+}
+
+/// A path that was tried.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// What it shows, for people.
+    pub path: String,
+    /// The family of its packets.
+    pub family: Family,
+    /// What was sent.
+    pub what: What,
+    /// What must become of it.
+    pub expected: String,
+    /// What became of it.
+    pub seen: String,
+    /// The source address that was seen.
+    pub source: Option<IpAddr>,
+    /// Whether all is as expected.
+    pub is_as_expected: bool,
 }
 
 /// A host, its containers, and servers in all of them.
@@ -193,13 +236,20 @@ fn ways_out(listing: &Listing) -> HashMap<(String, Family), String> {
 }
 
 /// Tries all cases, first what must work and then what must not; the latter spend their time
-/// waiting, and wait together.
+/// waiting, and wait together. Only where there are no ports what must not work comes first: what
+/// works the other way round makes it an answer.
 pub fn try_all(cases: Vec<Case>, log: &Log) -> Vec<Tried> {
+    /// How many wait together.
+    const CROWD: usize = 192;
     let (open, closed): (Vec<_>, Vec<_>) = cases
         .into_iter()
-        .partition(|case| matches!(case.expected, Expected::Reaches(_)));
-    let mut tried = try_together(open, 8, log);
-    tried.extend(try_together(closed, 64, log));
+        .partition(|case| matches!(case.expected, Expected::Reaches(_) | Expected::Arrives(..)));
+    let (first, closed): (Vec<_>, Vec<_>) = closed
+        .into_iter()
+        .partition(|case| Proto::PORTLESS.contains(&case.probe.proto));
+    let mut tried = try_together(first, CROWD, log);
+    tried.extend(try_together(open, 8, log));
+    tried.extend(try_together(closed, CROWD, log));
     tried
 }
 
@@ -211,18 +261,14 @@ fn try_together(cases: Vec<Case>, threads: usize, log: &Log) -> Vec<Tried> {
             scope.spawn(|| {
                 while let Some((at, case)) = take(&cases, &next) {
                     let patience = match case.expected {
-                        Expected::Reaches(_) | Expected::Refused => PATIENCE,
+                        Expected::Reaches(_) | Expected::Arrives(..) | Expected::Refused => {
+                            PATIENCE
+                        }
                         Expected::Blocked | Expected::NotAnswered => SILENCE,
                     };
                     let seen = case.probe.ask(patience, log);
                     if let Ok(mut tried) = tried.lock() {
-                        tried.insert(
-                            at,
-                            Tried {
-                                case: case.clone(),
-                                seen,
-                            },
-                        );
+                        tried.insert(at, case.became(&seen));
                     }
                 }
             });

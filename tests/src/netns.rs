@@ -12,6 +12,8 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::packet::Mac;
+
 /// Where named namespaces stand.
 const RUN_NETNS: &str = "/run/netns";
 
@@ -129,6 +131,22 @@ impl Netns {
         let mut words = line.split_whitespace();
         let program = words.next().expect("a command line has a first word");
         run(self.command(program).args(words))
+    }
+
+    /// The MAC of an interface.
+    ///
+    /// # Panics
+    ///
+    /// When it has none.
+    pub fn mac(&self, interface: &str) -> Mac {
+        let shown = self.ip(&format!("-o link show dev {interface}"));
+        let text = shown.split("link/ether ").nth(1);
+        let text = text.and_then(|rest| rest.split(' ').next());
+        let mut bytes = text
+            .unwrap_or_else(|| panic!("{interface} has no MAC"))
+            .split(':')
+            .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));
+        std::array::from_fn(|_| bytes.next().expect("six bytes"))
     }
 
     /// Loads an nftables ruleset.

@@ -130,6 +130,10 @@ impl Topology {
             // Nobody else is on this link, so that its ends need not spend seconds asking.
             end.set_sysctl(&format!("net/ipv6/conf/{interface}/accept_dad"), "0");
         }
+        // It refuses whom it must however often it is asked.
+        for path in ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"] {
+            client.set_sysctl(path, "0");
+        }
         for addr in [FAR_V4, STRANGER_V4] {
             client.ip(&format!("addr add {addr}/32 dev lo"));
         }

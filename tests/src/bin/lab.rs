@@ -146,7 +146,7 @@ fn report(tried: &[Tried], took: Duration) -> usize {
     print!("{}", matrix::table(tried));
     let wrong: Vec<_> = tried
         .iter()
-        .filter(|one| !one.is_as_expected())
+        .filter(|one| !one.is_as_expected)
         .cloned()
         .collect();
     let failed = wrong.len();

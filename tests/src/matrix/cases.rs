@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     sockets::{Probe, Proto},
-    topology::Family,
+    topology::{Family, UPLINK},
 };
 
 /// The end by which a container's packets leave, and the source address that its kernel gives them.
@@ -32,12 +32,15 @@ impl Bench<'_> {
             self.host_to_published(family, &mut cases);
             self.host_to_services(family, &mut cases);
             self.containers_to_outside(family, &mut cases);
+            self.to_closed_ports(family, &mut cases);
             self.outside_to_host(family, &mut cases);
             self.outside_to_containers(family, &mut cases);
             self.containers_to_published(family, &mut cases);
             self.to_services(family, &mut cases);
             self.spoofed(family, &mut cases);
         }
+        let unusual = self.unusual(&cases);
+        cases.extend(unusual);
         cases
     }
 
@@ -84,9 +87,9 @@ impl Bench<'_> {
                     };
                     let path = format!("{} → {}", self.place(from), self.end_of(to, end));
                     for port in self.listing.ports_of(to) {
-                        for proto in Proto::ALL {
-                            // Ping has no ports: once is enough.
-                            if proto == Proto::Icmp && port != OWN_SERVICE {
+                        for proto in Proto::EVERY {
+                            // What has no ports is tried once.
+                            if !proto.has_ports() && port != OWN_SERVICE {
                                 continue;
                             }
                             let asked = SocketAddr::new(addr, port);
@@ -117,7 +120,9 @@ impl Bench<'_> {
         let is_open = if network.name == receiver.name {
             network.icc || self.is_linked(from, to, asked.port(), proto)
         } else {
-            !network.internal && self.is_open_to_others(to, end, asked, proto)
+            let is_trusted = receiver.trusted_interfaces.contains(&network.bridge)
+                && self.is_published(to, asked.port(), proto);
+            !network.internal && (is_trusted || self.is_open_to_others(to, end, asked, proto))
         };
         if is_open {
             Expected::reaches(&to.name, source)
@@ -221,12 +226,23 @@ impl Bench<'_> {
             for (place, asked) in outside {
                 let path = format!("{} → outside, {place}", self.place(from));
                 let expected = self.to_outside(from, asked);
-                every_proto(cases, &path, &from.netns, asked, OWN_SERVICE, &expected);
+                let is_shared = expected == Expected::reaches(OUTSIDE, family.host());
+                for proto in Proto::EVERY {
+                    // Who may have the host's address without a port of it is tried by itself.
+                    if is_shared && Proto::PORTLESS.contains(&proto) {
+                        continue;
+                    }
+                    cases.push(Case {
+                        path: path.clone(),
+                        probe: Probe::new(&from.netns, proto, SocketAddr::new(asked, OWN_SERVICE)),
+                        expected: expected.clone(),
+                    });
+                }
             }
         }
     }
 
-    fn to_outside(&self, from: &Container, asked: IpAddr) -> Expected {
+    pub(super) fn to_outside(&self, from: &Container, asked: IpAddr) -> Expected {
         let family = Family::of(asked);
         match self.sender(from, asked) {
             Some(Sender { network, source }) if !network.internal => {
@@ -238,6 +254,36 @@ impl Bench<'_> {
                 }
             }
             _ => Expected::Blocked,
+        }
+    }
+
+    /// Nobody listens there, and whoever may ask is told so, translated or not.
+    fn to_closed_ports(&self, family: Family, cases: &mut Vec<Case>) {
+        for from in &self.listing.containers {
+            if from.address(family).is_none() {
+                continue;
+            }
+            for proto in [Proto::Tcp, Proto::Udp] {
+                let mut ask = |path: String, to: IpAddr, open: Expected| {
+                    cases.push(Case {
+                        path: format!("{} → {path}, closed port", self.place(from)),
+                        probe: Probe::new(&from.netns, proto, SocketAddr::new(to, CLOSED)),
+                        expected: match open {
+                            Expected::Reaches(_) => Expected::Refused,
+                            shut => shut,
+                        },
+                    });
+                };
+                let far = family.far();
+                ask("outside, far".to_owned(), far, self.to_outside(from, far));
+                for (to, end) in self.ends().filter(|(to, _)| to.name != from.name) {
+                    if let Some(addr) = end.address(family) {
+                        let asked = SocketAddr::new(addr, CLOSED);
+                        let open = self.direct(from, (to, end), asked, proto);
+                        ask(self.end_of(to, end), addr, open);
+                    }
+                }
+            }
         }
     }
 
@@ -290,7 +336,10 @@ impl Bench<'_> {
             };
             let path = format!("outside → {}, its address", self.end_of(container, end));
             for port in self.listing.ports_of(container) {
-                for proto in Proto::ALL {
+                for proto in Proto::EVERY {
+                    if !proto.has_ports() && port != OWN_SERVICE {
+                        continue;
+                    }
                     let asked = SocketAddr::new(addr, port);
                     let is_open = self.is_open_to_others(container, end, asked, proto)
                         || self.is_trusted(end, family.client())
@@ -310,10 +359,12 @@ impl Bench<'_> {
         }
     }
 
-    /// Whether the network of an end trusts a source outside.
+    /// Whether the network of an end trusts a source outside, or everybody there.
     fn is_trusted(&self, end: &End, source: IpAddr) -> bool {
-        let trusted = &self.listing.network(&end.network).trusted_sources;
-        trusted.iter().any(|prefix| contains(prefix, source))
+        let network = self.listing.network(&end.network);
+        let mut sources = network.trusted_sources.iter();
+        network.trusted_interfaces.iter().any(|name| name == UPLINK)
+            || sources.any(|prefix| contains(prefix, source))
     }
 
     fn containers_to_published(&self, family: Family, cases: &mut Vec<Case>) {
@@ -452,10 +503,29 @@ impl Bench<'_> {
                         path: format!("{} → anywhere, as {lie}", self.place(from)),
                         probe: Probe::new(&from.netns, Proto::Udp, asked)
                             .bound(SocketAddr::new(lie, 0)),
-                        expected: Expected::Blocked,
+                        expected: self.lied(from, asked, lie),
                     });
                 }
             }
+        }
+    }
+
+    /// What becomes of a datagram with a source that is not the container's own: one that is not
+    /// checked carries what comes from elsewhere, but plays no neighbour.
+    fn lied(&self, from: &Container, asked: SocketAddr, lie: IpAddr) -> Expected {
+        let is_neighbours = from
+            .ends
+            .iter()
+            .any(|end| self.listing.network(&end.network).contains(lie));
+        if from.source_check || is_neighbours {
+            return Expected::Blocked;
+        }
+        // The answer is to an address that the container's own kernel does not have.
+        match self.to_outside(from, asked.ip()) {
+            Expected::Reaches(all) if asked.ip() == Family::of(lie).client() => {
+                Expected::Arrives(OUTSIDE.to_owned(), all[0].1)
+            }
+            _ => Expected::Arrives(HOST.to_owned(), lie),
         }
     }
 
@@ -476,7 +546,7 @@ impl Bench<'_> {
             .filter_map(|port| Some((port, port.host_port?)))
     }
 
-    fn ends(&self) -> impl Iterator<Item = (&Container, &End)> {
+    pub(super) fn ends(&self) -> impl Iterator<Item = (&Container, &End)> {
         self.listing
             .containers
             .iter()
@@ -541,7 +611,7 @@ fn every_proto(
     port: u16,
     expected: &Expected,
 ) {
-    for proto in Proto::ALL {
+    for proto in Proto::EVERY {
         cases.push(Case {
             path: path.to_owned(),
             probe: Probe::new(from, proto, SocketAddr::new(to, port)),

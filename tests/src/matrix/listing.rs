@@ -14,6 +14,8 @@ use crate::{product::Instance, sockets::Proto, topology::Family};
 pub struct Network {
     /// Its name.
     pub name: String,
+    /// Its bridge.
+    pub bridge: String,
     /// Its subnets as text.
     pub subnets: Vec<String>,
     /// Its gateway addresses.
@@ -28,6 +30,8 @@ pub struct Network {
     pub modes: [GatewayMode; 2],
     /// The sources outside that reach published ports at the containers' own addresses.
     pub trusted_sources: Vec<String>,
+    /// The interfaces from which everybody does.
+    pub trusted_interfaces: Vec<String>,
 }
 
 /// How containers of a network are reached at their own addresses.
@@ -64,6 +68,8 @@ pub struct Container {
     pub name: String,
     /// Its namespace.
     pub netns: PathBuf,
+    /// Whether it may send from its own MAC and addresses alone.
+    pub source_check: bool,
     /// Its ends, one for each network.
     pub ends: Vec<End>,
     /// The ports that it exposes without publishing them.
@@ -326,6 +332,7 @@ fn proto(text: &str) -> Proto {
 fn network(row: &Value) -> Network {
     Network {
         name: text(row, "name"),
+        bridge: text(row, "bridge"),
         subnets: texts(&row["subnets"]),
         gateways: texts(&row["gateways"])
             .iter()
@@ -335,6 +342,7 @@ fn network(row: &Value) -> Network {
         internal: flag(row, "internal"),
         masquerade: flag(row, "masquerade"),
         trusted_sources: texts(&row["trusted_sources"]),
+        trusted_interfaces: texts(&row["trusted_interfaces"]),
         modes: ["ipv4", "ipv6"].map(|family| {
             let mode = &row["gateway_mode"];
             gateway_mode(mode.as_str().unwrap_or_else(|| {
@@ -360,6 +368,7 @@ fn container(row: &Value) -> Container {
     Container {
         name: text(row, "name"),
         netns: text(row, "netns").into(),
+        source_check: flag(row, "source_check"),
         ends: rows(&row["networks"]).iter().map(end).collect(),
         exposed: texts(&row["expose"])
             .iter()

@@ -2,27 +2,40 @@
 
 use std::fmt::Write as _;
 
-use super::Tried;
-use crate::{sockets::Seen, topology::Family};
+use super::{Tried, What};
 
-/// The matrix as a table; protocols that fared alike share a row.
+/// The matrix as tables, one for questions and one for frames; protocols that fared alike share a
+/// row, and so do frames.
 pub fn table(tried: &[Tried]) -> String {
+    let (questions, frames): (Vec<_>, Vec<_>) = tried
+        .iter()
+        .partition(|one| matches!(one.what, What::Question(_)));
+    let mut text = one_table(&questions, "PROTOCOLS");
+    if !frames.is_empty() {
+        text.push('\n');
+        text.push_str(&one_table(&frames, "FRAMES"));
+    }
+    text
+}
+
+fn one_table(tried: &[&Tried], sent: &str) -> String {
     let mut rows: Vec<([String; 6], Vec<&'static str>)> = Vec::new();
     for one in tried {
         let key = [
-            one.case.path.clone(),
-            Family::of(one.case.probe.to.ip()).name().to_owned(),
-            one.case.expected.words(),
-            one.seen.to_string(),
-            source(&one.seen),
-            if one.is_as_expected() {
+            one.path.clone(),
+            one.family.name().to_owned(),
+            one.expected.clone(),
+            one.seen.clone(),
+            one.source
+                .map_or("-".to_owned(), |source| source.to_string()),
+            if one.is_as_expected {
                 "ok"
             } else {
                 "NOT AS EXPECTED"
             }
             .to_owned(),
         ];
-        let name = one.case.probe.proto.name();
+        let name = one.what.name();
         match rows.iter_mut().find(|(row, _)| *row == key) {
             Some((_, protos)) if !protos.contains(&name) => protos.push(name),
             Some(_) => {}
@@ -32,7 +45,7 @@ pub fn table(tried: &[Tried]) -> String {
     let header = [
         "PATH",
         "FAMILY",
-        "PROTOCOLS",
+        sent,
         "EXPECTED",
         "SEEN",
         "SOURCE SEEN",
@@ -44,18 +57,19 @@ pub fn table(tried: &[Tried]) -> String {
         .chain(
             rows.into_iter()
                 .map(|([path, family, expected, seen, source, mark], protos)| {
-                    [path, family, protos.join(" "), expected, seen, source, mark]
+                    [
+                        path,
+                        family,
+                        protos.join(", "),
+                        expected,
+                        seen,
+                        source,
+                        mark,
+                    ]
                 }),
         )
         .collect();
     aligned(&lines)
-}
-
-fn source(seen: &Seen) -> String {
-    match seen {
-        Seen::Answered { source, .. } | Seen::Arrived { source, .. } => source.ip().to_string(),
-        Seen::Refused | Seen::Unreachable | Seen::Silence => "-".to_owned(),
-    }
 }
 
 fn aligned(lines: &[[String; 7]]) -> String {

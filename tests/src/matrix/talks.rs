@@ -12,14 +12,18 @@ use crate::{
 };
 
 impl Bench<'_> {
-    /// Tries everything: each case, what outsiders send to a masqueraded port, and whether every
-    /// backend of a service is found.
+    /// Tries everything: each case, what outsiders send to a masqueraded port, whether every
+    /// backend of a service is found, who owns a tuple without ports, whether a router is heard, and frames that no socket
+    /// sends.
     pub fn try_everything(&self) -> Vec<Tried> {
         let mut tried = try_all(self.cases(), &self.log);
         for family in Family::ALL {
             tried.extend(self.unsolicited(family));
             tried.extend(self.every_backend(family));
+            tried.extend(self.one_owner(family));
+            tried.extend(self.last_hops(family));
         }
+        tried.extend(self.frames());
         tried
     }
 
@@ -57,14 +61,12 @@ impl Bench<'_> {
                 source: stranger,
             };
         }
-        Tried {
-            case: Case {
-                path,
-                probe,
-                expected: Expected::NotAnswered,
-            },
-            seen,
-        }
+        let case = Case {
+            path,
+            probe,
+            expected: Expected::NotAnswered,
+        };
+        case.became(&seen)
     }
 
     /// Asks each service from each container of its network until every backend has answered; the
@@ -98,8 +100,8 @@ impl Bench<'_> {
     ) -> Vec<Tried> {
         const QUESTIONS: usize = 200;
         let mut tried = Vec::new();
-        let found = |by: &str, source: IpAddr, seen: Seen| Tried {
-            case: Case {
+        let found = |by: &str, source: IpAddr, seen: Seen| {
+            let case = Case {
                 path: format!(
                     "{} → service {}, backend {by}",
                     self.place(from),
@@ -107,8 +109,8 @@ impl Bench<'_> {
                 ),
                 probe: probe.clone(),
                 expected: Expected::reaches(by, source),
-            },
-            seen,
+            };
+            case.became(&seen)
         };
         for _ in 0..QUESTIONS {
             if missing.is_empty() {

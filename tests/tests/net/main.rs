@@ -3,6 +3,7 @@
 
 mod alive;
 mod bed;
+mod carriers;
 mod change;
 mod clsact;
 mod errors;

@@ -28,7 +28,7 @@ fn every_path_is_as_expected(config: &str) {
     let tried = Bench::set_up(&scene.topology, &scene.instance).try_everything();
     let wrong: Vec<_> = tried
         .iter()
-        .filter(|one| !one.is_as_expected())
+        .filter(|one| !one.is_as_expected)
         .cloned()
         .collect();
     assert!(

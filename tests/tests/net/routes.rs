@@ -19,7 +19,6 @@ use netbpf_tests::{
 use crate::{
     alive::Running,
     uplinks::{addr, answers, every_uplink, set_up},
-    wire::mac,
 };
 
 /// Both ends of a second link between host and client.
@@ -355,9 +354,9 @@ fn a_tagged_frame_is_not_ours() {
         let listed = scene.instance.json(&["conntrack", "ls"]);
         listed.as_array().map_or(0, Vec::len)
     };
-    let outside = (mac(client, "eth0"), mac(host, "up0"));
+    let outside = (client.mac("eth0"), host.mac("up0"));
     let app = Netns::existing(scene.container("app"));
-    let inside = (mac(&app, "eth0"), mac(host, "nb-front"));
+    let inside = (app.mac("eth0"), host.mac("nb-front"));
     for (count, family) in (1..).zip(Family::ALL) {
         let to = SocketAddr::new(family.host(), 8080);
         let syn = Frame::tcp(SocketAddr::new(family.client(), 4000), to, Flags::Syn);

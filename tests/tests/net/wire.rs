@@ -57,20 +57,6 @@ fn a_hop_that_runs_out_is_told_to_the_container() {
     }
 }
 
-/// A MAC as `ip link` shows it.
-pub(crate) fn mac(netns: &Netns, interface: &str) -> [u8; 6] {
-    let shown = netns.ip(&format!("-o link show {interface}"));
-    let text = shown
-        .split("link/ether ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next());
-    let mut bytes = text
-        .expect("an Ethernet address")
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));
-    std::array::from_fn(|_| bytes.next().expect("six bytes"))
-}
-
 fn malformed(scene: &Scene) -> u64 {
     let status = scene.instance.json(&["status"]);
     let drops = status["drops"].as_array().cloned().unwrap_or_default();
@@ -86,7 +72,7 @@ fn malformed(scene: &Scene) -> u64 {
 fn frames_that_end_inside_the_ip_header_are_dropped_and_counted() {
     let scene = Scene::with(SMALL);
     let app = Netns::existing(scene.container("app"));
-    let (own, bridge) = (mac(&app, "eth0"), mac(&scene.topology.host, "nb-front"));
+    let (own, bridge) = (app.mac("eth0"), scene.topology.host.mac("nb-front"));
     let mut sent = 0;
     for (family, src) in [
         (Family::V4, "172.28.0.11:9"),

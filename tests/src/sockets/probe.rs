@@ -1,0 +1,234 @@
+//! One question from one namespace, and what becomes of it.
+
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::libc;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::{FRAGMENTED, Log, Proto, Seen, answered, icmp::Echo, raw, socket, token};
+use crate::netns::join;
+
+/// One question from one namespace.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// The asking namespace.
+    pub from: PathBuf,
+    /// What the sender binds to, also when the address is not its own.
+    pub bind: Option<SocketAddr>,
+    /// The protocol.
+    pub proto: Proto,
+    /// Whom it asks; the port of an echo request plays no part.
+    pub to: SocketAddr,
+}
+
+impl Probe {
+    /// A question from an unbound socket.
+    pub fn new(from: &Path, proto: Proto, to: SocketAddr) -> Self {
+        Self {
+            from: from.to_owned(),
+            bind: None,
+            proto,
+            to,
+        }
+    }
+
+    /// The same question from a socket bound to `bind`.
+    #[must_use]
+    pub fn bound(mut self, bind: SocketAddr) -> Self {
+        self.bind = Some(bind);
+        self
+    }
+
+    /// Asks once, and says what became of it.
+    ///
+    /// # Panics
+    ///
+    /// When the sender can't even open its socket.
+    pub fn ask(&self, patience: Duration, log: &Log) -> Seen {
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                join(&self.from);
+                self.ask_here(patience, log)
+            });
+            asking
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn ask_here(&self, patience: Duration, log: &Log) -> Seen {
+        let token = token();
+        let answer = match self.proto {
+            Proto::Tcp => self.ask_tcp(patience),
+            Proto::Udp => self.ask_udp(&format!("probe {token}"), patience),
+            Proto::Fragments => self.ask_udp(
+                &format!("{:FRAGMENTED$}", format!("probe {token} ")),
+                patience,
+            ),
+            Proto::Icmp => self.ask_icmp(token, patience, log),
+            Proto::Gre | Proto::Esp | Proto::Sctp => self.ask_raw(token, patience),
+            Proto::Ack => self.send_segment(token, patience, log),
+        };
+        let error = match answer {
+            Ok(seen) => return seen,
+            Err(error) => error,
+        };
+        if let Some((by, source)) = log.read(token) {
+            return Seen::Arrived { by, source };
+        }
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Seen::Refused,
+            Some(libc::EMSGSIZE) => Seen::TooBig,
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES | libc::ENETDOWN) => {
+                Seen::Unreachable
+            }
+            _ => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => Seen::Silence,
+                // A connection that is reset after it was made.
+                ErrorKind::ConnectionReset => Seen::Refused,
+                _ => panic!("{self:?} failed: {error}"),
+            },
+        }
+    }
+
+    fn open(&self, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {
+        let socket = socket(self.to.ip(), kind, protocol)?;
+        let Some(bind) = self.bind else {
+            return Ok(socket);
+        };
+        // Lets a sender take an address that is not its own.
+        match bind {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+        }
+        socket.bind(&SockAddr::from(bind))?;
+        Ok(socket)
+    }
+
+    fn ask_tcp(&self, patience: Duration) -> io::Result<Seen> {
+        let socket = self.open(Type::STREAM, Some(Protocol::TCP))?;
+        socket.connect_timeout(&self.to.into(), patience)?;
+        let mut stream: TcpStream = socket.into();
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        answered(answer.lines().last().unwrap_or_default())
+    }
+
+    fn ask_udp(&self, question: &str, patience: Duration) -> io::Result<Seen> {
+        let socket: UdpSocket = self.open(Type::DGRAM, Some(Protocol::UDP))?.into();
+        socket.connect(self.to)?;
+        socket.set_read_timeout(Some(patience))?;
+        socket.send(question.as_bytes())?;
+        let mut buffer = [0; 2 * FRAGMENTED];
+        let length = socket.recv(&mut buffer)?;
+        if length < question.len().min(FRAGMENTED) && question.len() >= FRAGMENTED {
+            return Err(io::Error::other(format!("an answer of {length} bytes")));
+        }
+        answered(&String::from_utf8_lossy(&buffer[..length]))
+    }
+
+    fn ask_raw(&self, token: u64, patience: Duration) -> io::Result<Seen> {
+        let socket = raw::open(self.to.ip(), self.proto)?;
+        socket.connect(&SocketAddr::new(self.to.ip(), 0).into())?;
+        let socket: UdpSocket = socket.into();
+        socket.send(format!("probe {token}").as_bytes())?;
+        let mut buffer = [0; FRAGMENTED];
+        receive_until(&socket, &mut buffer, patience, |bytes| {
+            let text = String::from_utf8_lossy(raw::payload(bytes, self.to.ip()));
+            let is_ours = text.split_whitespace().nth(2) == Some(&token.to_string());
+            is_ours.then(|| answered(&text))
+        })?
+    }
+
+    /// Sends one segment that acknowledges what nobody sent.
+    fn send_segment(&self, token: u64, patience: Duration, log: &Log) -> io::Result<Seen> {
+        let socket = raw::open(self.to.ip(), self.proto)?;
+        socket.connect(&SocketAddr::new(self.to.ip(), 0).into())?;
+        let source = socket.local_addr()?.as_socket();
+        let source = source.ok_or(ErrorKind::AddrNotAvailable)?;
+        socket.send(&raw::segment(source.ip(), self.to, token))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some((by, source)) = log.read(token) {
+                return Ok(Seen::Arrived { by, source });
+            }
+            if Instant::now() > deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            // A pause between two looks; it ends nothing by itself.
+            thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    fn ask_icmp(&self, token: u64, patience: Duration, log: &Log) -> io::Result<Seen> {
+        let protocol = if self.to.is_ipv4() {
+            Protocol::ICMPV4
+        } else {
+            Protocol::ICMPV6
+        };
+        let kind = Type::RAW;
+        let domain = if self.to.is_ipv4() {
+            Domain::IPV4
+        } else {
+            Domain::IPV6
+        };
+        let socket = Socket::new(domain, kind, Some(protocol))?;
+        socket.connect(&SocketAddr::new(self.to.ip(), 0).into())?;
+        let socket: UdpSocket = socket.into();
+        socket.send(&Echo::request(self.to.ip(), token))?;
+        let deadline = Instant::now() + patience;
+        let mut buffer = [0; 2048];
+        receive_until(&socket, &mut buffer, patience, |bytes| {
+            let echo = Echo::parse(bytes, self.to.ip())?;
+            (!echo.is_request && echo.token == token).then_some(())
+        })?;
+        Ok(icmp_answered(token, deadline, log))
+    }
+}
+
+/// Reads packets until one says something.
+fn receive_until<T>(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    patience: Duration,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        let length = socket.recv(buffer)?;
+        if let Some(found) = read(&buffer[..length]) {
+            return Ok(found);
+        }
+    }
+}
+
+/// The kernel's reply may overtake the note that the server's thread makes of the request.
+fn icmp_answered(token: u64, deadline: Instant, log: &Log) -> Seen {
+    loop {
+        if let Some((by, source)) = log.read(token) {
+            return Seen::Answered { by, source };
+        }
+        if Instant::now() > deadline {
+            let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+            return Seen::Answered {
+                by: "nobody we know".to_owned(),
+                source: nowhere,
+            };
+        }
+        // A pause between two looks; it ends nothing by itself.
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}
