@@ -4,6 +4,7 @@ use core::{fmt::Debug, hash::Hash};
 
 use crate::{
     endpoint::{Interface, Network, network_flags},
+    nat::mapping_flags,
     policy,
     wire::{Ipv4, Ipv6},
 };
@@ -25,6 +26,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + 'static {
     const ECHO_REQUEST: u8;
     /// The ICMP type of an echo reply.
     const ECHO_REPLY: u8;
+    /// The flag of a mapping that stands in this family, of [`mapping_flags`].
+    const STANDS: u32;
     /// `127.0.0.1` or `::1`.
     const LOCALHOST: Self::Addr;
 
@@ -65,6 +68,7 @@ impl Family for V4 {
     const ICMP: u8 = 1;
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
+    const STANDS: u32 = mapping_flags::STANDS_V4;
     const LOCALHOST: Ipv4 = Ipv4::from_wire([127, 0, 0, 1]);
 
     #[inline(always)]
@@ -118,6 +122,7 @@ impl Family for V6 {
     const ICMP: u8 = 58;
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
+    const STANDS: u32 = mapping_flags::STANDS_V6;
     const LOCALHOST: Ipv6 = Ipv6([0, 0, 0, 1_u32.to_be()]);
 
     #[inline(always)]

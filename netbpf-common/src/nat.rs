@@ -48,16 +48,18 @@ const _: () = assert!(size_of::<PublishTarget<V6>>() == 28);
 
 /// What a mapping's value in its map says.
 pub mod mapping_flags {
-    /// The mapping stands; always set.
-    pub const STANDS: u32 = 1;
+    /// It leads to the endpoint in IPv4.
+    pub const STANDS_V4: u32 = 1;
     /// It has lists of sources that may or may not come.
     pub const LISTED: u32 = 1 << 1;
     /// One of them says who may come, so that nobody else may.
     pub const HAS_ALLOW: u32 = 1 << 2;
+    /// It leads to the endpoint in IPv6.
+    pub const STANDS_V6: u32 = 1 << 3;
 }
 
 /// A mapping (a published port or a service) that leads to an endpoint. Present in its map as
-/// long as it stands; its value is of [`mapping_flags`].
+/// long as it stands in either family; its value is of [`mapping_flags`].
 #[repr(C)]
 #[derive(
     Clone,

@@ -84,17 +84,17 @@ mod tests {
         admits,
         listed::{ALLOW, DENY},
     };
-    use crate::nat::mapping_flags::{HAS_ALLOW, LISTED, STANDS};
+    use crate::nat::mapping_flags::{HAS_ALLOW, LISTED, STANDS_V4, STANDS_V6};
 
     #[test]
     fn lists_admit_what_their_longest_prefix_says() {
-        let denying = STANDS | LISTED;
+        let denying = STANDS_V4 | LISTED;
         let allowing = denying | HAS_ALLOW;
         #[rustfmt::skip]
         let rows = [
             // mapping  found        admitted
-            (STANDS,    None,        true),
-            (STANDS,    Some(DENY),  true),
+            (STANDS_V6,    None,        true),
+            (STANDS_V6,    Some(DENY),  true),
             (denying,   None,        true),
             (denying,   Some(DENY),  false),
             (denying,   Some(ALLOW), true),

@@ -312,10 +312,11 @@ pub fn endpoint_by_mac(key: &MacKey) -> Option<&'static Endpoint> {
     unsafe { ENDPOINTS_BY_MAC.get(key) }
 }
 
-/// Whether a mapping still leads to an endpoint.
+/// Whether a mapping still leads to an endpoint in a family, whose flag this is:
+/// [`Family::STANDS`].
 #[inline(always)]
-pub fn mapping_stands(key: &MappingKey) -> bool {
-    mapping_flags(key).is_some()
+pub fn mapping_stands(key: &MappingKey, flag: u32) -> bool {
+    mapping_flags(key).is_some_and(|flags| flags & flag != 0)
 }
 
 /// The flags of a mapping that still leads to an endpoint.

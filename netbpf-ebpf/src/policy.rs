@@ -64,10 +64,13 @@ fn mapping_stands<F: Tables>(half: &Entry<F>) -> bool {
         Direction::Reply => half.in_endpoint,
     };
     half.mapping == 0
-        || maps::mapping_stands(&MappingKey {
-            mapping: half.mapping,
-            endpoint,
-        })
+        || maps::mapping_stands(
+            &MappingKey {
+                mapping: half.mapping,
+                endpoint,
+            },
+            F::STANDS,
+        )
 }
 
 /// A container as the one that is asked for.

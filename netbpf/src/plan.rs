@@ -19,7 +19,7 @@ use netbpf_common::{
     conntrack::{Tick, Timeouts},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, role},
     family::{Family, V4, V6},
-    nat::{MappingKey, PortKey, PublishTarget, mapping_flags, reserved_bit, target_flags},
+    nat::{MappingKey, PortKey, PublishTarget, reserved_bit, target_flags},
     service::{Backend, MAX_BACKENDS, Service},
     tuple::proto,
     verdict::Hook,
@@ -735,7 +735,7 @@ fn put_published(
             target.flags |= target_flags::ALSO_V6;
         }
         contents.published_v4.insert(key, target);
-        put_mapping(contents, binding, end.endpoint);
+        put_mapping::<V4>(contents, binding, end.endpoint);
     }
     if let (Some(host), Some(end)) = (host_v6, gateway_v6)
         && let Some(addr) = end.ipv6
@@ -743,7 +743,7 @@ fn put_published(
         let key = port_key::<V6>(host, port, binding.proto);
         let target = target(addr.into(), end.endpoint, binding);
         contents.published_v6.insert(key, target);
-        put_mapping(contents, binding, end.endpoint);
+        put_mapping::<V6>(contents, binding, end.endpoint);
     }
 }
 
@@ -761,12 +761,11 @@ fn target<F: Family>(
     }
 }
 
-fn put_mapping(contents: &mut Contents, binding: &model::PortBinding, endpoint: u32) {
+/// A mapping to an endpoint that stands in one family, and perhaps in the other one already.
+fn put_mapping<F: Family>(contents: &mut Contents, binding: &model::PortBinding, endpoint: u32) {
     let mapping = binding.mapping;
-    let flags = senders::mapping_flags_of(binding);
-    contents
-        .mappings
-        .insert(MappingKey { mapping, endpoint }, flags);
+    let key = MappingKey { mapping, endpoint };
+    *contents.mappings.entry(key).or_default() |= senders::mapping_flags_of(binding) | F::STANDS;
 }
 
 fn put_service(contents: &mut Contents, model: &Model, service: &model::Service) {
@@ -799,7 +798,9 @@ fn put_service(contents: &mut Contents, model: &Model, service: &model::Service)
                 mapping: port.mapping,
                 endpoint: attachment.endpoint,
             };
-            contents.mappings.insert(key, mapping_flags::STANDS);
+            let v4 = attachment.ipv4.map_or(0, |_| V4::STANDS);
+            let v6 = attachment.ipv6.map_or(0, |_| V6::STANDS);
+            contents.mappings.insert(key, v4 | v6);
         }
     }
 }

@@ -28,7 +28,10 @@ use netbpf_common::{
     endpoint::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, network_flags, role,
     },
-    nat::{MappingKey, PortKey, PublishTarget, mapping_flags},
+    nat::{
+        MappingKey, PortKey, PublishTarget,
+        mapping_flags::{STANDS_V4, STANDS_V6},
+    },
     service::{Backend, Service},
     tuple::proto,
     verdict::{COUNTERS_PER_HOOK, Counter, DropReason, Hook, StackReason},
@@ -1058,7 +1061,7 @@ fn add_ports(contents: &mut Contents) {
         );
         contents
             .mappings
-            .insert(MappingKey { mapping, endpoint }, mapping_flags::STANDS);
+            .insert(MappingKey { mapping, endpoint }, STANDS_V4 | STANDS_V6);
     }
 }
 
@@ -1109,7 +1112,7 @@ fn add_services(contents: &mut Contents) {
                 };
                 contents
                     .mappings
-                    .insert(MappingKey { mapping, endpoint }, mapping_flags::STANDS);
+                    .insert(MappingKey { mapping, endpoint }, STANDS_V4 | STANDS_V6);
             }
             contents.services_v4.insert(
                 PortKey {

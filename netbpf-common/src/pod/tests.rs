@@ -203,11 +203,12 @@ fn numbers_in_shared_fields_keep_their_meaning() {
     ];
     assert_eq!(network, [1, 2, 4, 8, 16, 32, 64, 128, 256], "{BUMP}");
     let mapping = [
-        mapping_flags::STANDS,
+        mapping_flags::STANDS_V4,
         mapping_flags::LISTED,
         mapping_flags::HAS_ALLOW,
+        mapping_flags::STANDS_V6,
     ];
-    assert_eq!(mapping, [1, 2, 4], "{BUMP}");
+    assert_eq!(mapping, [1, 2, 4, 8], "{BUMP}");
     assert_eq!([listed::ALLOW, listed::DENY], [1, 2], "{BUMP}");
     assert_eq!(interface_flags::SOURCE_UNCHECKED, 1, "{BUMP}");
 }

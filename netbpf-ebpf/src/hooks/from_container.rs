@@ -468,10 +468,13 @@ fn answers_ended_flow<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) 
     let led_to = F::as_peer(tuple.src_addr, tuple.src_port);
     let mapping = socket::mapping_of_receiver(skb, &mut wanted, len, tuple.proto, led_to);
     mapping != 0
-        && !maps::mapping_stands(&MappingKey {
-            mapping,
-            endpoint: sender.interface.endpoint,
-        })
+        && !maps::mapping_stands(
+            &MappingKey {
+                mapping,
+                endpoint: sender.interface.endpoint,
+            },
+            F::STANDS,
+        )
 }
 
 /// Routed to another container's own address.

@@ -342,5 +342,9 @@ fn sender(sock: Sock, from: Peer) -> Option<Peer> {
         mapping: asked.mapping,
         endpoint: asked.endpoint,
     };
-    maps::mapping_stands(&key).then_some(asked.asked)
+    let flag = match from.as_v4() {
+        Some(_) => V4::STANDS,
+        None => V6::STANDS,
+    };
+    maps::mapping_stands(&key, flag).then_some(asked.asked)
 }

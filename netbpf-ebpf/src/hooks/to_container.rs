@@ -105,7 +105,7 @@ fn asked_mapping<F: Stages>(skb: Skb) -> Result<u32, DropReason> {
         mapping,
         endpoint: interface.endpoint,
     };
-    if mapping == 0 || maps::mapping_stands(&key) {
+    if mapping == 0 || maps::mapping_stands(&key, F::STANDS) {
         return Ok(mapping);
     }
     Err(DropReason::FlowEnded)

@@ -102,12 +102,12 @@ pub(super) const fn target_flags_of(binding: &PortBinding) -> u16 {
     }
 }
 
-/// The flags of a published port's mapping.
+/// The flags of a published port's mapping, but for the families that it stands in.
 pub(super) const fn mapping_flags_of(binding: &PortBinding) -> u32 {
     match (binding.allow.is_empty(), binding.deny.is_empty()) {
-        (true, true) => mapping_flags::STANDS,
-        (true, false) => mapping_flags::STANDS | mapping_flags::LISTED,
-        (false, _) => mapping_flags::STANDS | mapping_flags::LISTED | mapping_flags::HAS_ALLOW,
+        (true, true) => 0,
+        (true, false) => mapping_flags::LISTED,
+        (false, _) => mapping_flags::LISTED | mapping_flags::HAS_ALLOW,
     }
 }
 
@@ -133,14 +133,14 @@ fn put_own_ports(
             let key = port_key::<V4>(addr.into(), binding.container_port, binding.proto);
             let target = target(addr.into(), attachment.endpoint, binding);
             if put_own(&mut contents.published_v4, key, target) {
-                put_mapping(contents, binding, attachment.endpoint);
+                put_mapping::<V4>(contents, binding, attachment.endpoint);
             }
         }
         if let Some(addr) = attachment.ipv6.filter(|_| of_family(Family::V6)) {
             let key = port_key::<V6>(addr.into(), binding.container_port, binding.proto);
             let target = target(addr.into(), attachment.endpoint, binding);
             if put_own(&mut contents.published_v6, key, target) {
-                put_mapping(contents, binding, attachment.endpoint);
+                put_mapping::<V6>(contents, binding, attachment.endpoint);
             }
         }
     }

@@ -171,6 +171,47 @@ fn the_gateway_moves(scene: &Scene, log: &Log) {
     );
 }
 
+#[test]
+fn a_gateway_that_moves_in_one_family_takes_the_flows_of_that_one_alone() {
+    let config = [
+        ", \"fd00:29::/64\"",
+        ", ipv6 = \"fd00:29::10\"",
+        ", ipv6 = \"fd00:29::11\"",
+    ]
+    .iter()
+    .fold(CONFIG.to_owned(), |text, v6| text.replace(v6, ""));
+    let scene = Scene::with(&config);
+    let log = Log::default();
+    let _server = serve(&scene.container("both"), "both", &[80], &log);
+    let (client, host) = (scene.topology.client.path(), scene.topology.host.path());
+    let open = |family: Family| {
+        let outer = SocketAddr::new(family.host(), 8080);
+        let inner = at(family, "127.0.0.1", "::1", 8080);
+        [(client, outer), (host, outer), (host, inner)].map(|(from, to)| {
+            (
+                from,
+                to,
+                Conversation::open(from, to).expect("a connection"),
+            )
+        })
+    };
+    let [v4, v6] = Family::ALL.map(open);
+    scene.apply(&config.replace("gw_priority = 0", "gw_priority = 1"));
+    for (from, to, flow) in &v4 {
+        let is_over = flow.exchange_within(SILENCE).is_err();
+        assert!(is_over, "{} to {to} lives on", from.display());
+    }
+    for (from, to, flow) in &v6 {
+        let lives = flow.exchange();
+        assert!(lives.is_ok(), "{} to {to}: {lives:?}", from.display());
+    }
+    let [v4, _] = Family::ALL.map(open);
+    for (from, to, flow) in &v4 {
+        let lives = flow.exchange();
+        assert!(lives.is_ok(), "{} to {to}: {lives:?}", from.display());
+    }
+}
+
 /// Also one that would like to be.
 fn containers_on_two_networks_are_no_routers(scene: &Scene, log: &Log) {
     let both = Netns::existing(scene.container("both"));

@@ -78,7 +78,7 @@ fn list(contents: &mut Contents, mapping: u32, addr: fn(Family) -> IpAddr, what:
 fn mark_listed(contents: &mut Contents, mapping: u32, flags: u32) {
     for (key, value) in &mut contents.mappings {
         if key.mapping == mapping {
-            *value = mapping_flags::STANDS | mapping_flags::LISTED | flags;
+            *value |= mapping_flags::LISTED | flags;
         }
     }
     for target in contents.published_v4.values_mut() {
@@ -129,7 +129,7 @@ fn open(contents: &mut Contents, to: Resident, port: u16, protocol: u8) {
         mapping: OWN_MAPPING,
         endpoint,
     };
-    contents.mappings.insert(mapping, mapping_flags::STANDS);
+    contents.mappings.insert(mapping, V4::STANDS | V6::STANDS);
 }
 
 fn set_flags(bed: &mut Bed, net: Net, flags: u32) {

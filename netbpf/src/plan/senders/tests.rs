@@ -166,7 +166,7 @@ fn lists_stand_under_their_mapping_with_its_length_before_theirs() {
     assert_eq!(contents.sources_v6.len(), 1);
     assert_eq!(
         mapping_flags_of(&listed_binding),
-        mapping_flags::STANDS | mapping_flags::LISTED | mapping_flags::HAS_ALLOW
+        mapping_flags::LISTED | mapping_flags::HAS_ALLOW
     );
     let flags: Vec<u16> = contents.published_v4.values().map(|to| to.flags).collect();
     assert_eq!(flags, [target_flags::LISTED]);
