@@ -264,6 +264,8 @@ pub enum Place {
     Uplink,
     /// An interface that no instance hooks.
     Stray,
+    /// The loopback interface.
+    Loopback,
 }
 
 /// The loaded programs and their world.
@@ -380,6 +382,7 @@ impl Bed {
             Place::Bridge(net) => bridge(net),
             Place::Uplink => "up0".to_owned(),
             Place::Stray => "stray".to_owned(),
+            Place::Loopback => "lo".to_owned(),
         };
         let found = self.ifindexes.iter().find(|(known, _)| *known == name);
         found.unwrap_or_else(|| panic!("no interface {name}")).1
@@ -622,6 +625,19 @@ impl Outcome {
     #[track_caller]
     pub fn redirects(&self, expected: &Frame) {
         self.did(Action::Redirect, &expected.bytes(), 0);
+        assert_eq!(packet::fault(&self.bytes), None);
+    }
+
+    /// Demands that the frame was redirected as `expected`, with the mark of what the host says to
+    /// itself, and nothing counted.
+    ///
+    /// # Panics
+    ///
+    /// When anything else happened.
+    #[track_caller]
+    pub fn redirects_from_local(&self, expected: &Frame) {
+        let mark = netbpf_common::config::MARK_FROM_LOCAL;
+        self.did(Action::Redirect, &expected.bytes(), mark);
         assert_eq!(packet::fault(&self.bytes), None);
     }
 

@@ -10,6 +10,7 @@ mod egress;
 mod errors;
 mod identity;
 mod isolation;
+mod local;
 mod malformed;
 mod publish;
 mod senders;
