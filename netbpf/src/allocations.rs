@@ -118,19 +118,73 @@ pub struct AutomaticChoices {
 
 /// A mapping: its id and what it stands for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(from = "WrittenMapping", into = "WrittenMapping")]
 pub struct MappingAllocation {
     /// The id.
     pub id: u32,
     /// What it stands for.
-    #[serde(flatten)]
     pub key: MappingKey,
     /// The addresses it stood for: a service's virtual addresses. When one of them goes, it is
     /// another mapping, for a flow remembers the mapping and not the address.
-    #[serde(default)]
     pub vips: Vec<IpAddr>,
     /// What its host port was chosen from, if it was: then the port stays as long as this does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_from: Option<ChosenFrom>,
+}
+
+/// A mapping as it is written: the key's fields beside the others. serde would flatten them by
+/// itself, but takes ten times as long to read that.
+#[derive(Deserialize, Serialize)]
+struct WrittenMapping {
+    id: u32,
+    owner: Owner,
+    proto: Proto,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_ip: Option<IpAddr>,
+    host_port: Option<u16>,
+    container_port: u16,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    vips: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chosen_from: Option<ChosenFrom>,
+}
+
+impl From<WrittenMapping> for MappingAllocation {
+    fn from(written: WrittenMapping) -> Self {
+        Self {
+            id: written.id,
+            key: MappingKey {
+                owner: written.owner,
+                proto: written.proto,
+                host_ip: written.host_ip,
+                host_port: written.host_port,
+                container_port: written.container_port,
+            },
+            vips: written.vips,
+            chosen_from: written.chosen_from,
+        }
+    }
+}
+
+impl From<MappingAllocation> for WrittenMapping {
+    fn from(
+        MappingAllocation {
+            id,
+            key,
+            vips,
+            chosen_from,
+        }: MappingAllocation,
+    ) -> Self {
+        Self {
+            id,
+            owner: key.owner,
+            proto: key.proto,
+            host_ip: key.host_ip,
+            host_port: key.host_port,
+            container_port: key.container_port,
+            vips,
+            chosen_from,
+        }
+    }
 }
 
 /// What a host port was chosen from.

@@ -42,7 +42,7 @@ use self::{
 };
 use crate::{
     allocations::Allocations,
-    model::{Conntrack, Model},
+    model::{Conntrack, Index, Model},
 };
 
 /// A document that is valid by itself.
@@ -56,6 +56,8 @@ pub struct Document {
     services: Vec<ServiceSpec>,
     warnings: Vec<String>,
     warned: Vec<String>,
+    network_index: Index,
+    container_index: Index,
 }
 
 /// Everything that is wrong with a document, in the order of its lines; never empty. Shown one a
@@ -171,6 +173,8 @@ impl Document {
                 .collect(),
             warnings: Vec::new(),
             warned: Vec::new(),
+            network_index: Index::default(),
+            container_index: Index::default(),
         }
     }
 
@@ -208,15 +212,13 @@ impl Document {
     }
 
     fn network(&self, name: &str) -> Option<&NetworkSpec> {
-        self.networks
-            .iter()
-            .find(|network| network.name.value == name)
+        self.network_index
+            .find(&self.networks, name, |network| &network.name.value)
     }
 
     fn container(&self, name: &str) -> Option<&ContainerSpec> {
-        self.containers
-            .iter()
-            .find(|container| container.name.value == name)
+        self.container_index
+            .find(&self.containers, name, |container| &container.name.value)
     }
 
     /// Every container's place in a network, in the order of the document.

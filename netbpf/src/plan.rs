@@ -39,7 +39,7 @@ use crate::{
         link::{Framing, Link},
         sysctl::{Knob, Sysctl},
     },
-    model::{self, GatewayMode, Model},
+    model::{self, GatewayMode, Index, Model},
     naming,
 };
 
@@ -50,6 +50,8 @@ mod senders;
 pub struct Facts {
     /// Every link.
     pub links: Vec<Link>,
+    /// Where they stand.
+    pub link_index: Index,
     /// Every address that is not this instance's.
     pub addresses: Vec<Address>,
     /// The bridges that this instance adopted, with the MACs that they had; all zero for none.
@@ -67,8 +69,9 @@ pub struct Facts {
 }
 
 impl Facts {
-    fn link(&self, name: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == name)
+    /// The link of that name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.link_index.find(&self.links, name, |link| &link.name)
     }
 }
 

@@ -13,7 +13,7 @@ mod steps;
 mod survey;
 mod words;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use self::{
     act::Doer,
@@ -148,12 +148,11 @@ fn change(
     kernel::require()?;
     bpffs::require_lasting()?;
     let lock = instance.lock()?;
-    let before = reservations.held();
     let result = Applying::begin(host, instance, &lock, reservations)
         .and_then(|mut applying| applying.run(wanted, options));
     match &result {
         Ok(Applied { now: Some(now), .. }) => reservations.keep_published(now),
-        Ok(Applied { now: None, .. }) | Err(_) => reservations.go_back_to(&before),
+        Ok(Applied { now: None, .. }) | Err(_) => reservations.go_back(),
     }
     instance.remove_if_unused(lock)?;
     result.map(|applied| applied.report)
@@ -306,7 +305,6 @@ impl<'a> Applying<'a> {
                 last_ids: allocations.last_ids,
                 ..earlier
             };
-            let kept = serde_json::to_value(&kept).context("failed to note the allocations")?;
             self.journal.begin(Pending {
                 desired: committed,
                 allocations: Some(kept),
@@ -434,13 +432,10 @@ impl<'a> Applying<'a> {
     fn go_back_to(
         &mut self,
         text: &str,
-        allocations: Option<serde_json::Value>,
+        allocations: Option<Allocations>,
         fault: &mut Fault,
     ) -> Result<()> {
-        let allocations: Allocations = match allocations {
-            Some(value) => serde_json::from_value(value).context("failed to read the journal")?,
-            None => Allocations::default(),
-        };
+        let allocations = allocations.unwrap_or_default();
         let source = Source {
             path: "desired.toml".to_owned(),
             text: text.to_owned(),

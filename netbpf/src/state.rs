@@ -30,7 +30,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::host::{Mac, NetnsId, netns, sysctl::Sysctl};
+use crate::{
+    allocations::Allocations,
+    host::{Mac, NetnsId, netns, sysctl::Sysctl},
+};
 
 /// How long a second writer waits for the first.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -525,7 +528,7 @@ pub struct Pending {
     /// The document; none when the change is the first one.
     pub desired: Option<String>,
     /// The automatic choices that belonged to it.
-    pub allocations: Option<serde_json::Value>,
+    pub allocations: Option<Allocations>,
 }
 
 /// Everything that an instance created or changed and has not taken back.
@@ -774,7 +777,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(value).map_err(|source| Error::Malformed {
+    serde_json::to_vec(value).map_err(|source| Error::Malformed {
         path: path.to_owned(),
         source,
     })

@@ -18,7 +18,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use netbpf::{
     dataplane::{
         self, Objects,
-        maps::{Contents, Maps, Sizes, SubnetKey},
+        maps::{Contents, Maps, Part, Sizes, SubnetKey},
     },
     host::bpffs::{self, PinDirs},
 };
@@ -400,9 +400,11 @@ impl Bed {
     /// When a map can't be written.
     pub fn set_contents(&mut self, new: Contents) {
         let mut step = |_: &str| Ok(());
-        self.maps
-            .put(&self.contents, &new, &mut step)
-            .expect("the maps are written");
+        for part in [Part::Places, Part::Mappings] {
+            self.maps
+                .put(part, &self.contents, &new, &mut step)
+                .expect("the maps are written");
+        }
         self.maps
             .delete(&self.contents, &new, &mut step)
             .expect("the maps are written");

@@ -49,6 +49,7 @@ pub(super) fn resolve(
         networks,
         containers,
         services: Vec::new(),
+        ..Model::default()
     };
     resolver.publish(&mut model, surroundings);
     model.services = resolver.services();

@@ -61,7 +61,8 @@ impl Place {
         program_of(self.hook, self.framing)
     }
 
-    fn pinned(&self, ifindex: u32) -> PinnedHook {
+    /// The pinned link that hangs here, if the interface has this number.
+    pub fn pinned(&self, ifindex: u32) -> PinnedHook {
         PinnedHook {
             hook: self.hook,
             framing: self.framing,
@@ -219,11 +220,6 @@ impl PinnedHook {
         };
         pins.links
             .join(format!("{program}-{}{suffix}", self.ifindex))
-    }
-
-    /// Whether this is what hangs at `place`, if that is on the interface with this number.
-    pub fn is_of(&self, place: &Place) -> bool {
-        *self == place.pinned(self.ifindex)
     }
 }
 

@@ -9,10 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{
-    Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray,
-    lpm_trie::Key as LpmKey,
-};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use netbpf_common::{
     config::GlobalConfig,
     conntrack::{Entry, Rooms},
@@ -27,7 +24,10 @@ use netbpf_common::{
     wire::{Ipv4, Ipv6},
 };
 
-use super::Error;
+use super::{
+    Error,
+    table::{Difference, Store, Table, Words, differences},
+};
 
 /// The sizes that follow from the config's `conntrack.max_entries`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -196,87 +196,23 @@ pub struct SubnetKey<A> {
     pub addr: A,
 }
 
-/// A map that the loader writes, key by key.
-trait Store<K, V> {
-    /// Everything in it.
-    fn read(&self) -> Result<BTreeMap<K, V>, MapError>;
-    /// Writes one key in one step, whether or not it is there.
-    fn put(&mut self, key: &K, value: &V) -> Result<(), MapError>;
-    /// Removes one key; one that is not there is no error.
-    fn delete(&mut self, key: &K) -> Result<(), MapError>;
+/// What proves a prefix to be plain bytes: as many as its parts have.
+macro_rules! plain_subnet_keys {
+    ($($addr:ty)+) => {$(
+        const _: () = assert!(
+            size_of::<SubnetKey<$addr>>() == size_of::<u32>() + size_of::<$addr>(),
+            "padding"
+        );
+        #[expect(unsafe_code, reason = "Zeroable is an unsafe trait")]
+        // SAFETY: repr(C), both fields are plain bytes, and their sizes add up: no padding.
+        unsafe impl bytemuck::Zeroable for SubnetKey<$addr> {}
+        #[expect(unsafe_code, reason = "Pod is an unsafe trait")]
+        // SAFETY: as above; any bit pattern is a valid value of each field.
+        unsafe impl bytemuck::Pod for SubnetKey<$addr> {}
+    )+};
 }
 
-fn missing_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
-        other => other,
-    }
-}
-
-impl<K: aya::Pod + Ord, V: aya::Pod> Store<K, V> for HashMap<MapData, K, V> {
-    fn read(&self) -> Result<BTreeMap<K, V>, MapError> {
-        self.iter().collect()
-    }
-
-    fn put(&mut self, key: &K, value: &V) -> Result<(), MapError> {
-        self.insert(key, value, 0)
-    }
-
-    fn delete(&mut self, key: &K) -> Result<(), MapError> {
-        missing_is_fine(self.remove(key))
-    }
-}
-
-impl<A: aya::Pod + Ord, V: aya::Pod> Store<SubnetKey<A>, V> for LpmTrie<MapData, A, V> {
-    fn read(&self) -> Result<BTreeMap<SubnetKey<A>, V>, MapError> {
-        self.iter()
-            .map(|item| {
-                let (key, value) = item?;
-                Ok((
-                    SubnetKey {
-                        prefix_len: key.prefix_len(),
-                        addr: key.data(),
-                    },
-                    value,
-                ))
-            })
-            .collect()
-    }
-
-    fn put(&mut self, key: &SubnetKey<A>, value: &V) -> Result<(), MapError> {
-        self.insert(&LpmKey::new(key.prefix_len, key.addr), value, 0)
-    }
-
-    fn delete(&mut self, key: &SubnetKey<A>) -> Result<(), MapError> {
-        missing_is_fine(self.remove(&LpmKey::new(key.prefix_len, key.addr)))
-    }
-}
-
-/// In an array a zero is what a missing key is elsewhere.
-impl Store<u32, u64> for Array<MapData, u64> {
-    fn read(&self) -> Result<BTreeMap<u32, u64>, MapError> {
-        (0..self.len())
-            .filter_map(|index| match self.get(&index, 0) {
-                Ok(0) => None,
-                Ok(word) => Some(Ok((index, word))),
-                Err(error) => Some(Err(error)),
-            })
-            .collect()
-    }
-
-    fn put(&mut self, key: &u32, value: &u64) -> Result<(), MapError> {
-        self.set(*key, value, 0)
-    }
-
-    fn delete(&mut self, key: &u32) -> Result<(), MapError> {
-        self.set(*key, 0, 0)
-    }
-}
+plain_subnet_keys! { Ipv4 Ipv6 ScopedAddr<V4> ScopedAddr<V6> }
 
 /// Told before each single step on a map; an error stops there.
 pub type Step<'a> = dyn FnMut(&str) -> Result<(), Error> + 'a;
@@ -295,14 +231,13 @@ pub struct TableChange {
 impl TableChange {
     fn of<K: Ord, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Self {
         let mut change = Self::default();
-        for (key, value) in new {
-            match old.get(key) {
-                None => change.added += 1,
-                Some(old) if old != value => change.changed += 1,
-                Some(_) => {}
+        for difference in differences(old, new) {
+            match difference {
+                Difference::Added(..) => change.added += 1,
+                Difference::Changed(..) => change.changed += 1,
+                Difference::Removed(..) => change.removed += 1,
             }
         }
-        change.removed = old.keys().filter(|key| !new.contains_key(key)).count();
         change
     }
 
@@ -312,39 +247,57 @@ impl TableChange {
     }
 }
 
-fn put_all<K: Ord, V: PartialEq>(
-    store: &mut impl Store<K, V>,
+/// Writes what comes and what changes. What stands before an error of `step` is written.
+fn put_all<K: Copy + Ord, V: Copy + PartialEq>(
+    table: &impl Store<K, V>,
     name: &'static str,
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
     step: &mut Step<'_>,
 ) -> Result<(), Error> {
-    for (key, value) in new {
-        if old.get(key) == Some(value) {
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    let mut stopped = Ok(());
+    for difference in differences(old, new) {
+        let (Difference::Added(key, value) | Difference::Changed(key, value)) = difference else {
             continue;
+        };
+        stopped = step(name);
+        if stopped.is_err() {
+            break;
         }
-        step(name)?;
-        store
-            .put(key, value)
-            .map_err(|source| Error::Map { map: name, source })?;
+        keys.push(*key);
+        values.push(*value);
     }
-    Ok(())
+    table
+        .put(&keys, &values)
+        .map_err(|source| Error::Map { map: name, source })?;
+    stopped
 }
 
-fn delete_all<K: Ord, V>(
-    store: &mut impl Store<K, V>,
+/// Deletes what goes. What stands before an error of `step` is deleted.
+fn delete_all<K: Copy + Ord, V: PartialEq>(
+    table: &impl Store<K, V>,
     name: &'static str,
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
     step: &mut Step<'_>,
 ) -> Result<(), Error> {
-    for key in old.keys().filter(|key| !new.contains_key(key)) {
-        step(name)?;
-        store
-            .delete(key)
-            .map_err(|source| Error::Map { map: name, source })?;
+    let mut keys = Vec::new();
+    let mut stopped = Ok(());
+    for difference in differences(old, new) {
+        let Difference::Removed(key, _) = difference else {
+            continue;
+        };
+        stopped = step(name);
+        if stopped.is_err() {
+            break;
+        }
+        keys.push(*key);
     }
-    Ok(())
+    table
+        .delete(&keys)
+        .map_err(|source| Error::Map { map: name, source })?;
+    stopped
 }
 
 /// How many keys a map holds between the puts and the deletes of a change.
@@ -352,18 +305,30 @@ fn peak<K: Ord, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> usize {
     old.len() + new.keys().filter(|key| !old.contains_key(key)).count()
 }
 
+/// What a table is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// Who is where.
+    Places,
+    /// What leads to whom, and whom it takes.
+    Mappings,
+}
+
+fn pin(dir: &Path, name: &str) -> PathBuf {
+    dir.join(name.to_ascii_lowercase())
+}
+
 fn open<T>(dir: &Path, name: &'static str, kind: fn(MapData) -> Map) -> Result<T, Error>
 where
     T: TryFrom<Map, Error = MapError>,
 {
-    let path = dir.join(name.to_ascii_lowercase());
-    MapData::from_pin(path)
+    MapData::from_pin(pin(dir, name))
         .and_then(|data| T::try_from(kind(data)))
         .map_err(|source| Error::Map { map: name, source })
 }
 
 macro_rules! tables {
-    ($($(#[$doc:meta])* $field:ident: $name:literal, $kind:ident($map:ident) $store:ty,
+    ($($(#[$doc:meta])* $part:ident $field:ident: $name:literal, $kind:ident $store:ident,
         $key:ty => $value:ty, $entries:expr;)+) => {
         /// The exact contents of the maps that the loader writes, but for `CONFIG`.
         #[derive(Clone, Debug, Default, PartialEq)]
@@ -400,17 +365,20 @@ macro_rules! tables {
 
         /// Handles on the maps that the loader writes, but for `CONFIG`.
         struct Tables {
-            $($field: $store,)+
+            $($field: $store<$key, $value>,)+
         }
 
         impl Tables {
             fn open(dir: &Path) -> Result<Self, Error> {
-                Ok(Self { $($field: open(dir, $name, Map::$map)?,)+ })
+                Ok(Self {
+                    $($field: $store::open(&pin(dir, $name))
+                        .map_err(|source| Error::Map { map: $name, source })?,)+
+                })
             }
 
             fn read(&self) -> Result<Contents, Error> {
                 Ok(Contents {
-                    $($field: Store::read(&self.$field)
+                    $($field: self.$field.read()
                         .map_err(|source| Error::Map { map: $name, source })?,)+
                 })
             }
@@ -418,7 +386,7 @@ macro_rules! tables {
             fn count(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
                 let mut counts = BTreeMap::new();
                 $(
-                    let entries = Store::read(&self.$field)
+                    let entries = self.$field.read()
                         .map_err(|source| Error::Map { map: $name, source })?;
                     counts.insert($name, entries.len() as u64);
                 )+
@@ -426,17 +394,19 @@ macro_rules! tables {
             }
 
             fn put(
-                &mut self,
-                old: &Contents,
-                new: &Contents,
+                &self,
+                part: Part,
+                (old, new): (&Contents, &Contents),
                 step: &mut Step<'_>,
             ) -> Result<(), Error> {
-                $(put_all(&mut self.$field, $name, &old.$field, &new.$field, step)?;)+
+                $(if part == Part::$part {
+                    put_all(&self.$field, $name, &old.$field, &new.$field, step)?;
+                })+
                 Ok(())
             }
 
             fn delete(
-                &mut self,
+                &self,
                 old: &Contents,
                 new: &Contents,
                 step: &mut Step<'_>,
@@ -450,7 +420,7 @@ macro_rules! tables {
     (@reversed $self:ident $old:ident $new:ident $step:ident;
         $field:ident $name:literal $($rest:tt)*) => {
         tables!(@reversed $self $old $new $step; $($rest)*);
-        delete_all(&mut $self.$field, $name, &$old.$field, &$new.$field, $step)?;
+        delete_all(&$self.$field, $name, &$old.$field, &$new.$field, $step)?;
     };
 }
 
@@ -458,86 +428,71 @@ macro_rules! tables {
 // order, so that nothing leads to somebody unknown.
 tables! {
     /// ifindex → what the interface is.
-    interfaces: "INTERFACES", Hash(HashMap) HashMap<MapData, u32, Interface>,
+    Places interfaces: "INTERFACES", Hash Table,
         u32 => Interface, 16384;
     /// Network id → network.
-    networks: "NETWORKS", Hash(HashMap) HashMap<MapData, u32, Network>, u32 => Network, 4096;
+    Places networks: "NETWORKS", Hash Table,
+        u32 => Network, 4096;
     /// Container subnets → network id.
-    subnets_v4: "SUBNETS_V4", LpmTrie(LpmTrie) LpmTrie<MapData, Ipv4, u32>,
+    Places subnets_v4: "SUBNETS_V4", LpmTrie Table,
         SubnetKey<Ipv4> => u32, 4096;
     /// As `subnets_v4`.
-    subnets_v6: "SUBNETS_V6", LpmTrie(LpmTrie) LpmTrie<MapData, Ipv6, u32>,
+    Places subnets_v6: "SUBNETS_V6", LpmTrie Table,
         SubnetKey<Ipv6> => u32, 4096;
     /// Container address → container end.
-    endpoints_v4: "ENDPOINTS_V4", Hash(HashMap) HashMap<MapData, Ipv4, Endpoint>,
+    Places endpoints_v4: "ENDPOINTS_V4", Hash Table,
         Ipv4 => Endpoint, 16384;
     /// As `endpoints_v4`.
-    endpoints_v6: "ENDPOINTS_V6", Hash(HashMap) HashMap<MapData, Ipv6, Endpoint>,
+    Places endpoints_v6: "ENDPOINTS_V6", Hash Table,
         Ipv6 => Endpoint, 16384;
     /// Network and MAC → container end.
-    endpoints_by_mac: "ENDPOINTS_BY_MAC", Hash(HashMap) HashMap<MapData, MacKey, Endpoint>,
+    Places endpoints_by_mac: "ENDPOINTS_BY_MAC", Hash Table,
         MacKey => Endpoint, 16384;
     /// The host's own addresses, gateway addresses and VIPs among them.
-    host_addresses_v4: "HOST_ADDRESSES_V4", Hash(HashMap) HashMap<MapData, Ipv4, HostAddress>,
+    Places host_addresses_v4: "HOST_ADDRESSES_V4", Hash Table,
         Ipv4 => HostAddress, 16384;
     /// As `host_addresses_v4`.
-    host_addresses_v6: "HOST_ADDRESSES_V6", Hash(HashMap) HashMap<MapData, Ipv6, HostAddress>,
+    Places host_addresses_v6: "HOST_ADDRESSES_V6", Hash Table,
         Ipv6 => HostAddress, 16384;
     /// Mapping and prefix → whether these sources may come: `senders::listed`.
-    sources_v4: "SOURCES_V4", LpmTrie(LpmTrie) LpmTrie<MapData, ScopedAddr<V4>, u32>,
+    Mappings sources_v4: "SOURCES_V4", LpmTrie Table,
         SubnetKey<ScopedAddr<V4>> => u32, 65536;
     /// As `sources_v4`.
-    sources_v6: "SOURCES_V6", LpmTrie(LpmTrie) LpmTrie<MapData, ScopedAddr<V6>, u32>,
+    Mappings sources_v6: "SOURCES_V6", LpmTrie Table,
         SubnetKey<ScopedAddr<V6>> => u32, 65536;
     /// Network and interface by which trusted senders come → 1.
-    trusted_interfaces: "TRUSTED_INTERFACES", Hash(HashMap) HashMap<MapData, TrustedInterface, u32>,
+    Mappings trusted_interfaces: "TRUSTED_INTERFACES", Hash Table,
         TrustedInterface => u32, 16384;
     /// Network and prefix of trusted senders → 1.
-    trusted_sources_v4: "TRUSTED_SOURCES_V4", LpmTrie(LpmTrie)
-        LpmTrie<MapData, ScopedAddr<V4>, u32>, SubnetKey<ScopedAddr<V4>> => u32, 4096;
+    Mappings trusted_sources_v4: "TRUSTED_SOURCES_V4", LpmTrie Table,
+        SubnetKey<ScopedAddr<V4>> => u32, 4096;
     /// As `trusted_sources_v4`.
-    trusted_sources_v6: "TRUSTED_SOURCES_V6", LpmTrie(LpmTrie)
-        LpmTrie<MapData, ScopedAddr<V6>, u32>, SubnetKey<ScopedAddr<V6>> => u32, 4096;
+    Mappings trusted_sources_v6: "TRUSTED_SOURCES_V6", LpmTrie Table,
+        SubnetKey<ScopedAddr<V6>> => u32, 4096;
     /// Which container reaches which port of another one though they can't talk otherwise → 1.
-    links: "LINKS", Hash(HashMap) HashMap<MapData, LinkKey, u32>, LinkKey => u32, 65536;
+    Mappings links: "LINKS", Hash Table,
+        LinkKey => u32, 65536;
     /// Which mapping leads to which endpoint → `nat::mapping_flags`.
-    mappings: "MAPPINGS", Hash(HashMap) HashMap<MapData, MappingKey, u32>,
+    Mappings mappings: "MAPPINGS", Hash Table,
         MappingKey => u32, 262_144;
     /// The host's ports that masquerade must not take: `nat::reserved_bit`. No zero words.
-    reserved_ports: "RESERVED_PORTS", Array(Array) Array<MapData, u64>, u32 => u64, RESERVED_WORDS;
+    Places reserved_ports: "RESERVED_PORTS", Array Words,
+        u32 => u64, RESERVED_WORDS;
     /// Host address and port → container.
-    published_v4: "PUBLISHED_V4", Hash(HashMap) HashMap<MapData, PortKey<V4>, PublishTarget<V4>>,
+    Mappings published_v4: "PUBLISHED_V4", Hash Table,
         PortKey<V4> => PublishTarget<V4>, 131_072;
     /// As `published_v4`.
-    published_v6: "PUBLISHED_V6", Hash(HashMap) HashMap<MapData, PortKey<V6>, PublishTarget<V6>>,
+    Mappings published_v6: "PUBLISHED_V6", Hash Table,
         PortKey<V6> => PublishTarget<V6>, 131_072;
     /// VIP and port → backends.
-    services_v4: "SERVICES_V4", Hash(HashMap) HashMap<MapData, PortKey<V4>, Service<V4>>,
+    Mappings services_v4: "SERVICES_V4", Hash Table,
         PortKey<V4> => Service<V4>, 4096;
     /// As `services_v4`.
-    services_v6: "SERVICES_V6", Hash(HashMap) HashMap<MapData, PortKey<V6>, Service<V6>>,
+    Mappings services_v6: "SERVICES_V6", Hash Table,
         PortKey<V6> => Service<V6>, 4096;
 }
 
 impl Contents {
-    /// The same, but with what leads to containers as `other` has it.
-    pub fn with_mappings_of(&self, other: &Self) -> Self {
-        Self {
-            sources_v4: other.sources_v4.clone(),
-            sources_v6: other.sources_v6.clone(),
-            trusted_interfaces: other.trusted_interfaces.clone(),
-            trusted_sources_v4: other.trusted_sources_v4.clone(),
-            trusted_sources_v6: other.trusted_sources_v6.clone(),
-            links: other.links.clone(),
-            mappings: other.mappings.clone(),
-            published_v4: other.published_v4.clone(),
-            published_v6: other.published_v6.clone(),
-            services_v4: other.services_v4.clone(),
-            services_v6: other.services_v6.clone(),
-            ..self.clone()
-        }
-    }
-
     /// Whether a change to `new` takes something away from living flows, or changes what policy
     /// said of them: then they must ask again. What only comes can't have been asked about, but
     /// for a prefix of sources, which can close.
@@ -599,31 +554,28 @@ impl Maps {
         self.tables.read()
     }
 
-    /// Writes the keys that are new or differ, one by one.
+    /// Writes the keys of one part that are new or differ, each in one step. `old` is what the
+    /// maps hold.
     ///
     /// # Errors
     ///
     /// The first failure, of a system call or of `step`; what was written stays.
     pub fn put(
-        &mut self,
+        &self,
+        part: Part,
         old: &Contents,
         new: &Contents,
         step: &mut Step<'_>,
     ) -> Result<(), Error> {
-        self.tables.put(old, new, step)
+        self.tables.put(part, (old, new), step)
     }
 
-    /// Deletes the keys of `old` that `new` lacks, one by one.
+    /// Deletes the keys of `old` that `new` lacks, each in one step.
     ///
     /// # Errors
     ///
     /// As [`Maps::put`].
-    pub fn delete(
-        &mut self,
-        old: &Contents,
-        new: &Contents,
-        step: &mut Step<'_>,
-    ) -> Result<(), Error> {
+    pub fn delete(&self, old: &Contents, new: &Contents, step: &mut Step<'_>) -> Result<(), Error> {
         self.tables.delete(old, new, step)
     }
 
@@ -834,11 +786,10 @@ fn count_as_bytes<const KEY: usize>(dir: &Path, name: &'static str) -> Result<Op
 }
 
 fn held_ports(dir: &Path) -> Result<u64, Error> {
-    let map: Array<MapData, u64> = open(dir, "HELD_PORTS", Map::Array)?;
-    let held = Store::read(&map).map_err(|source| Error::Map {
-        map: "HELD_PORTS",
-        source,
-    })?;
+    let name = "HELD_PORTS";
+    let held = Words::open(&pin(dir, name))
+        .and_then(|words| words.read())
+        .map_err(|source| Error::Map { map: name, source })?;
     Ok(held.len() as u64)
 }
 

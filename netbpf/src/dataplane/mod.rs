@@ -9,6 +9,8 @@ pub mod conntrack;
 pub mod maps;
 mod pin;
 pub mod socket;
+mod syscall;
+pub mod table;
 
 use std::{
     fs, io,
@@ -38,6 +40,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ne
 
 /// The object with the programs for interfaces whose packets have no Ethernet header.
 static L3_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netbpf-ebpf-l3"));
+
+/// Tells these objects from others. The build computes it, for they are some megabytes.
+const OBJECT_HASH: u64 = match u64::from_str_radix(env!("NETBPF_OBJECT_HASH"), 16) {
+    Ok(hash) => hash,
+    Err(_) => panic!("the build script wrote no number"),
+};
 
 /// Which objects the interfaces of a host ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,7 +169,7 @@ impl ObjectMark {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi_version: ABI_VERSION,
-            hash: fnv1a(OBJECT.iter().chain(L3_OBJECT)),
+            hash: OBJECT_HASH,
         }
     }
 
@@ -187,13 +195,6 @@ impl ObjectMark {
 /// The beginning of a mark's target. It is absolute, for a bpffs takes no name with a dot, not even
 /// to look it up.
 const MARK: &str = "/netbpf,";
-
-/// FNV-1a over 64 bits: tells objects apart, keeps nobody out.
-fn fnv1a<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
 
 /// The mark of what is loaded; `None` when nothing is, or when its replacement was cut short.
 pub fn loaded_mark(pins: &PinDirs) -> Option<ObjectMark> {

@@ -19,9 +19,9 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
 };
 use netbpf_common::verdict::Hook;
-use nix::{errno::Errno, libc};
+use nix::libc;
 
-use super::{Error, attach::cause, pin};
+use super::{Error, attach::cause, pin, syscall::bpf};
 use crate::host::bpffs::PinDirs;
 
 fn error(what: &'static str, hook: Hook) -> impl Fn(String) -> Error {
@@ -164,33 +164,23 @@ struct LinkUpdate {
 
 fn open_link(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    let attributes = ObjGet {
+    let mut attributes = ObjGet {
         path: path.as_ptr() as u64,
         fd: 0,
         flags: 0,
     };
-    let fd = bpf(BPF_OBJ_GET, &attributes)?;
+    let fd = bpf(BPF_OBJ_GET, &mut attributes)?;
     #[expect(unsafe_code, reason = "the kernel hands a new descriptor over")]
     // SAFETY: the call above made it, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes = LinkUpdate {
+    let mut attributes = LinkUpdate {
         link: link.as_raw_fd(),
         program: program.as_raw_fd(),
         flags: 0,
         old_program: 0,
     };
-    bpf(BPF_LINK_UPDATE, &attributes).map(drop)
-}
-
-/// The system call. aya has it for links of interfaces only.
-fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
-    let attributes: *const T = attributes;
-    #[expect(unsafe_code, reason = "bpf(2) has no other door")]
-    // SAFETY: the kernel reads `attributes` for their whole length, and what they point to lives.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
-    let result = Errno::result(result)?;
-    Ok(i32::try_from(result).unwrap_or(-1))
+    bpf(BPF_LINK_UPDATE, &mut attributes).map(drop)
 }

@@ -1,7 +1,8 @@
 //! What the kernel and our privileges allow. It never changes anything.
 
-use std::{env, fmt, fs, io, path::Path, sync::OnceLock};
+use std::{env, fmt, fs, io, os::unix::fs::FileExt as _, path::Path, sync::OnceLock};
 
+use memchr::memmem;
 use nix::{sys::utsname::uname, unistd::geteuid};
 
 use super::{
@@ -126,13 +127,13 @@ impl Features {
         if let Some(detected) = DETECTED.get() {
             return Ok(*detected);
         }
-        let btf = fs::read(BTF).doing(|| format!("read {BTF}"))?;
+        let strings = btf_strings(Path::new(BTF)).doing(|| format!("read {BTF}"))?;
         let without = env::var(WITHOUT).unwrap_or_default();
-        Ok(*DETECTED.get_or_init(|| Self::of(&btf, &without)))
+        Ok(*DETECTED.get_or_init(|| Self::of(&strings, &without)))
     }
 
-    fn of(btf: &[u8], without: &str) -> Self {
-        let has = btf_names(btf, Self::NAMES.map(|(_, name)| name));
+    fn of(strings: &[u8], without: &str) -> Self {
+        let has = btf_names(strings, Self::NAMES.map(|(_, name)| name));
         let is_ruled_out = |word| names(without, word);
         let mut used = has.into_iter().zip(Self::NAMES);
         let mut next = || matches!(used.next(), Some((true, (word, _))) if !is_ruled_out(word));
@@ -229,20 +230,28 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// Which of `names` stand in the string section of a BTF blob: strings there end with a zero byte,
-/// and an enumerator's name stands alone.
-fn btf_names<const N: usize>(btf: &[u8], names: [&str; N]) -> [bool; N] {
-    let mut found = [false; N];
-    for string in btf.split(|byte| *byte == 0) {
-        // Cheap, for there are millions of them.
-        if !string.starts_with(b"BPF_") {
-            continue;
-        }
-        for (name, found) in names.iter().zip(&mut found) {
-            *found |= string == name.as_bytes();
-        }
-    }
-    found
+/// The string section of a BTF blob. It alone is read: the kernel gives such files out by the page.
+fn btf_strings(path: &Path) -> io::Result<Vec<u8>> {
+    /// `struct btf_header` (`linux/btf.h`) is six words; the second is its own length, the last two
+    /// are where after it the strings begin, and how many bytes they are.
+    const WORDS: usize = 6;
+    let file = fs::File::open(path)?;
+    let mut header = [0; WORDS * 4];
+    file.read_exact_at(&mut header, 0)?;
+    let word = |at: usize| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&header[at * 4..at * 4 + 4]);
+        u32::from_ne_bytes(word)
+    };
+    let mut strings = vec![0; word(5) as usize];
+    file.read_exact_at(&mut strings, u64::from(word(1)) + u64::from(word(4)))?;
+    Ok(strings)
+}
+
+/// Which of `names` stand among the strings of a BTF blob: each ends with a zero byte, and an
+/// enumerator's name stands alone.
+fn btf_names<const N: usize>(strings: &[u8], names: [&str; N]) -> [bool; N] {
+    names.map(|name| memmem::find(strings, format!("\0{name}\0").as_bytes()).is_some())
 }
 
 #[cfg(test)]

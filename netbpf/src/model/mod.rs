@@ -6,6 +6,7 @@
 mod container;
 mod family;
 mod host;
+mod index;
 mod network;
 mod port_binding;
 mod service;
@@ -14,6 +15,7 @@ pub use self::{
     container::{Attachment, Container, ContainerLink, ExposedPort, Mode},
     family::Family,
     host::{AddressPool, Conntrack, Host, Timeouts},
+    index::Index,
     network::{GatewayMode, Network},
     port_binding::{PortBinding, Proto},
     service::{Service, ServicePort},
@@ -32,19 +34,23 @@ pub struct Model {
     pub containers: Vec<Container>,
     /// The services, in the order of the document.
     pub services: Vec<Service>,
+    /// Where the networks stand.
+    pub network_index: Index,
+    /// Where the containers stand.
+    pub container_index: Index,
 }
 
 impl Model {
     /// The network of that name.
     pub fn network(&self, name: &str) -> Option<&Network> {
-        self.networks.iter().find(|network| network.name == name)
+        self.network_index
+            .find(&self.networks, name, |network| &network.name)
     }
 
     /// The container of that name.
     pub fn container(&self, name: &str) -> Option<&Container> {
-        self.containers
-            .iter()
-            .find(|container| container.name == name)
+        self.container_index
+            .find(&self.containers, name, |container| &container.name)
     }
 
     /// Every container's end in a network, in the order of the document.

@@ -3,7 +3,7 @@
 //! What must be done and in which order is [`super::steps`]'s to say. Everything is noted in the
 //! journal before it is made.
 
-use std::{fs, net::IpAddr, time::Duration};
+use std::{borrow::Cow, fs, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
@@ -18,7 +18,7 @@ use crate::{
     dataplane::{
         self,
         attach::{self, Means, Place},
-        maps::{Contents, Maps, Sizes},
+        maps::{Contents, Maps, Part, Sizes},
         socket,
     },
     host::{
@@ -56,21 +56,21 @@ pub struct Doer<'a> {
     /// Stops on purpose.
     pub fault: &'a mut Fault,
     /// The maps before and after, once every link is there.
-    pub written: Option<Written>,
+    pub written: Option<Written<'a>>,
 }
 
 /// The maps of a change under way.
 #[derive(Debug)]
-pub struct Written {
+pub struct Written<'a> {
     maps: Maps,
     /// What they held, but for what was stale.
-    before: Contents,
-    after: Contents,
+    before: Cow<'a, Contents>,
+    after: Cow<'a, Contents>,
     /// Whether living flows must ask policy again.
     policy_changes: bool,
 }
 
-impl Doer<'_> {
+impl<'a> Doer<'a> {
     /// Does all of it, up to the first error.
     ///
     /// # Errors
@@ -82,6 +82,9 @@ impl Doer<'_> {
             self.journal.rename_qdisc(qdisc)?;
         }
         self.journal.extend(&todo.noted)?;
+        if todo.steps.iter().all(Step::leaves_links_alone) {
+            self.written = Some(self.written_as_seen()?);
+        }
         for step in &todo.steps {
             self.fault.before(&format!("{step:?}"))?;
             tracing::debug!(?step, "step");
@@ -103,7 +106,7 @@ impl Doer<'_> {
             Step::Loopback(index) => self.loopback(*index),
             Step::MakeVeth(index) => self.make_veth(*index),
             Step::DeleteStale => self.delete_stale(),
-            Step::WritePlaces => self.write_places(),
+            Step::WritePlaces => self.put(Part::Places),
             Step::Attach(place) => self.attach(place),
             Step::Up(interface) => Ok(self.host.rtnl().up(self.index(interface)?)?),
             Step::Inside(index) => self.inside(*index),
@@ -113,7 +116,7 @@ impl Doer<'_> {
             Step::WriteFile(index) => self.write_file(*index),
             Step::AwaitRunning => self.await_running(),
             Step::Announce(index) => self.announce(*index),
-            Step::WriteMappings => self.write_mappings(),
+            Step::WriteMappings => self.put(Part::Mappings),
             Step::Detach(pin) => Ok(attach::detach(&self.pins(), *pin)?),
             Step::AttachSocket(hook, cgroup) => Ok(socket::attach(&self.pins(), *hook, cgroup)?),
             Step::DetachSocket(hook) => Ok(socket::detach(&self.pins(), *hook)?),
@@ -327,44 +330,39 @@ impl Doer<'_> {
         written
             .maps
             .delete(&written.before, &kept, &mut |map| fault.before(map))?;
-        written.before = kept;
+        written.before = Cow::Owned(kept);
         Ok(())
     }
 
-    /// Puts who is where; what leads there stays as it was until everybody is up.
-    fn write_places(&mut self) -> Result<()> {
-        let written = self.open()?;
-        let between = written.after.with_mappings_of(&written.before);
-        self.put(&between)
-    }
-
-    fn write_mappings(&mut self) -> Result<()> {
-        let after = self.open()?.after.clone();
-        self.put(&after)
-    }
-
-    fn put(&mut self, contents: &Contents) -> Result<()> {
+    /// Puts one part of what the maps must hold; the other one stays as it was.
+    fn put(&mut self, part: Part) -> Result<()> {
         self.open()?;
-        let Some(written) = &mut self.written else {
+        let Some(written) = &self.written else {
             return Ok(());
         };
-        let now = written.maps.read()?;
+        let Written {
+            maps,
+            before,
+            after,
+            ..
+        } = written;
         let fault = &mut *self.fault;
-        Ok(written
-            .maps
-            .put(&now, contents, &mut |map| fault.before(map))?)
+        Ok(maps.put(part, before, after, &mut |map| fault.before(map))?)
     }
 
     fn delete_keys(&mut self) -> Result<()> {
         self.open()?;
-        let Some(written) = &mut self.written else {
+        let Some(written) = &self.written else {
             return Ok(());
         };
-        let now = written.maps.read()?;
+        let Written {
+            maps,
+            before,
+            after,
+            ..
+        } = written;
         let fault = &mut *self.fault;
-        Ok(written
-            .maps
-            .delete(&now, &written.after, &mut |map| fault.before(map))?)
+        Ok(maps.delete(before, after, &mut |map| fault.before(map))?)
     }
 
     fn write_config(&mut self) -> Result<()> {
@@ -386,7 +384,7 @@ impl Doer<'_> {
     }
 
     /// The maps, opened when every link is there, so that the plan can be made with its ifindex.
-    fn open(&mut self) -> Result<&Written> {
+    fn open(&mut self) -> Result<&Written<'a>> {
         let written = match self.written.take() {
             Some(written) => written,
             None => self.written_now()?,
@@ -394,7 +392,18 @@ impl Doer<'_> {
         Ok(self.written.insert(written))
     }
 
-    fn written_now(&self) -> Result<Written> {
+    /// What was seen before the first step, where no step changes it.
+    fn written_as_seen(&self) -> Result<Written<'a>> {
+        let (before, after) = (&self.survey.contents, &self.survey.expected);
+        Ok(Written {
+            policy_changes: before.policy_changes(after),
+            maps: Maps::open(&self.pins().maps)?,
+            before: Cow::Borrowed(before),
+            after: Cow::Borrowed(after),
+        })
+    }
+
+    fn written_now(&self) -> Result<Written<'a>> {
         let maps = Maps::open(&self.pins().maps)?;
         let observed = self.host.rtnl().observe()?;
         let facts = survey::facts(self.host, self.journal.changes(), &observed)?;
@@ -404,8 +413,8 @@ impl Doer<'_> {
         Ok(Written {
             policy_changes: before.policy_changes(&after),
             maps,
-            before,
-            after,
+            before: Cow::Owned(before),
+            after: Cow::Owned(after),
         })
     }
 }

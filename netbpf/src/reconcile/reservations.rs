@@ -2,8 +2,8 @@
 //! process that stays, that none takes one (rows P5, P7).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
+    collections::{BTreeSet, HashMap, HashSet},
+    fs, io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     dataplane::maps::Contents,
     error::Error,
     host::port::{HostPort, Reservation, is_in_use},
-    model::{Model, PortBinding},
+    model::{Family, Model, PortBinding},
 };
 
 /// How long a port that was taken stays so.
@@ -34,21 +34,20 @@ enum Keeping {
 #[derive(Debug)]
 pub struct Reservations {
     keeping: Keeping,
-    held: BTreeMap<HostPort, Reservation>,
+    held: HashMap<HostPort, Reservation>,
+    /// What was taken for the change under way.
+    fresh: Vec<HostPort>,
     /// Published ports that another process had before they could be taken.
     lost: BTreeSet<HostPort>,
 }
-
-/// What a process held at one time.
-#[derive(Debug)]
-pub struct Held(BTreeSet<HostPort>);
 
 impl Reservations {
     /// For a process that ends: it only looks.
     pub fn momentary() -> Self {
         Self {
             keeping: Keeping::Moment,
-            held: BTreeMap::new(),
+            held: HashMap::new(),
+            fresh: Vec::new(),
             lost: BTreeSet::new(),
         }
     }
@@ -75,13 +74,9 @@ impl Reservations {
         self.held.contains_key(&port)
     }
 
-    /// What is held now, to go back to.
-    pub fn held(&self) -> Held {
-        Held(self.held.keys().copied().collect())
-    }
-
     /// Takes what `model` publishes, in the calling thread's namespace. What the maps already hold
-    /// is not refused: it is only said that another process has it.
+    /// is not refused: a process that stays says that another one has it, and one that ends does
+    /// not look.
     ///
     /// # Errors
     ///
@@ -89,15 +84,17 @@ impl Reservations {
     pub fn take(&mut self, model: &Model, published: &Contents) -> Result<(), Error> {
         let mut lost = BTreeSet::new();
         for (port, container) in wanted(model) {
-            if self.held.contains_key(&port) {
+            let stands = || is_published(published, port);
+            if self.held.contains_key(&port) || (self.keeping == Keeping::Moment && stands()) {
                 continue;
             }
             match Reservation::take(port) {
                 Ok(reservation) if self.keeping == Keeping::Published => {
                     self.held.insert(port, reservation);
+                    self.fresh.push(port);
                 }
                 Ok(_) => {}
-                Err(error) if is_published(published, port) => {
+                Err(error) if stands() => {
                     if !self.lost.contains(&port) {
                         tracing::warn!(container, %port, why = said(&error), "not reserved");
                     }
@@ -110,21 +107,30 @@ impl Reservations {
         Ok(())
     }
 
-    /// Gives up what `model` doesn't publish.
+    /// The change came to its end: gives up what `model` doesn't publish.
     pub fn keep_published(&mut self, model: &Model) {
-        let wanted = wanted(model);
-        self.held.retain(|port, _| wanted.contains_key(port));
+        self.fresh.clear();
+        let wanted: HashSet<HostPort> = wanted(model).map(|(port, _)| port).collect();
+        self.held.retain(|port, _| wanted.contains(port));
     }
 
-    /// Gives up what was not held before.
-    pub fn go_back_to(&mut self, before: &Held) {
-        self.held.retain(|port, _| before.0.contains(port));
+    /// The change was taken back: gives up what was taken for it.
+    pub fn go_back(&mut self) {
+        for port in self.fresh.drain(..) {
+            self.held.remove(&port);
+        }
     }
 }
 
-fn allow_many_files() -> nix::Result<()> {
+/// As many as the kernel gives one process, where we may have them: each published port is a
+/// socket or two.
+fn allow_many_files() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    let most = fs::read_to_string("/proc/sys/fs/nr_open")?;
+    let most = most.trim().parse().unwrap_or(hard).max(hard);
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))?;
+    Ok(())
 }
 
 fn said(error: &io::Error) -> String {
@@ -141,25 +147,23 @@ fn refusal(container: &str, port: HostPort, error: &io::Error) -> Error {
     ))
 }
 
-/// What nobody else must listen on, and the container that it leads to.
-fn wanted(model: &Model) -> BTreeMap<HostPort, &str> {
-    let mut wanted = BTreeMap::new();
-    for container in &model.containers {
-        for binding in &container.publish {
-            let Some(port) = binding.host_port else {
-                continue;
+/// What nobody else must listen on, and the container that it leads to. One port may come twice.
+fn wanted(model: &Model) -> impl Iterator<Item = (HostPort, &str)> {
+    model.containers.iter().flat_map(|container| {
+        let families = Family::BOTH.map(|family| container.gateway(model, family).is_some());
+        let ports = container.publish.iter().flat_map(move |binding| {
+            let has_family = |family| families[usize::from(family == Family::V6)];
+            let addresses = match binding.host_port {
+                Some(_) => PortBinding::reserved(binding.host_ip, has_family),
+                None => Vec::new(),
             };
-            let has_family = |family| container.gateway(model, family).is_some();
-            for address in PortBinding::reserved(binding.host_ip, has_family) {
-                let port = HostPort {
-                    address: SocketAddr::new(address, port),
-                    proto: binding.proto,
-                };
-                wanted.insert(port, container.name.as_str());
-            }
-        }
-    }
-    wanted
+            addresses.into_iter().map(|address| HostPort {
+                address: SocketAddr::new(address, binding.host_port.unwrap_or_default()),
+                proto: binding.proto,
+            })
+        });
+        ports.map(|port| (port, container.name.as_str()))
+    })
 }
 
 /// Whether the maps have such a port published.

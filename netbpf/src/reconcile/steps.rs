@@ -6,7 +6,11 @@
 //! comes is known to the programs and hooked before it is up, then ports lead there, then keys go,
 //! then policy is asked again, then hooks and links go.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -94,6 +98,23 @@ pub enum Step {
     WriteConfig,
 }
 
+impl Step {
+    /// Whether it leaves links and addresses alone, so that what was seen of them still holds.
+    pub const fn leaves_links_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::WritePlaces
+                | Self::WriteMappings
+                | Self::DeleteKeys
+                | Self::WriteConfig
+                | Self::Attach(_)
+                | Self::Detach(_)
+                | Self::AttachSocket(..)
+                | Self::DetachSocket(_)
+        )
+    }
+}
+
 /// A change as a whole.
 #[derive(Debug, Default)]
 pub struct Todo {
@@ -153,9 +174,8 @@ pub fn todo(
     for (index, end) in survey.links.ends.iter().enumerate() {
         links_of_end(&mut todo, index, end, &survey.ends[index]);
     }
-    let expected = survey.expected_contents(model)?;
-    let writes = expected != survey.contents;
-    if survey.has_stale(&expected) {
+    let writes = survey.expected != survey.contents;
+    if survey.has_stale(&survey.expected) {
         todo.steps.push(Step::DeleteStale);
     }
     // The programs send packets out by any interface that the maps call an uplink.
@@ -190,7 +210,7 @@ pub fn todo(
     detach_sockets(&mut todo, survey);
     if writes {
         todo.steps.push(Step::DeleteKeys);
-        super::words::maps(&mut todo.changes, &survey.contents, &expected, model, load);
+        super::words::maps(&mut todo.changes, survey, model, load);
     }
     config(&mut todo, model, survey, load, writes);
     todo.steps
@@ -494,9 +514,7 @@ fn detach_sockets(todo: &mut Todo, survey: &Survey) {
 }
 
 fn missing_hooks(interface: &str, survey: &Survey) -> Vec<Place> {
-    let mut places = survey.links.places();
-    places.retain(|place| place.interface == interface && !survey.hooked.contains(place));
-    places
+    survey.unhooked.get(interface).cloned().unwrap_or_default()
 }
 
 fn bring_up_bridge(todo: &mut Todo, bridge: &plan::Bridge, seen: &BridgeSeen, survey: &Survey) {
@@ -676,23 +694,23 @@ fn routes_to_change(end: &plan::End, inside: &Inside) -> (Vec<IpAddr>, Vec<IpAdd
 
 /// Pinned links of interfaces that must not have such a hook, or that give way to new ones.
 fn leftover_hooks(survey: &Survey) -> Vec<PinnedHook> {
+    let leaving: BTreeSet<&str> = survey.leaving().collect();
+    let mut wanted: HashMap<u32, Vec<PinnedHook>> = HashMap::new();
+    for place in survey.links.places() {
+        let interface = place.interface.as_str();
+        if let Some(link) = survey.facts.link(interface)
+            && !leaving.contains(interface)
+        {
+            let here = wanted.entry(link.index).or_default();
+            here.push(place.pinned(link.index));
+        }
+    }
     let stays = |pin: &PinnedHook| {
-        survey.links.places().iter().any(|place| {
-            pin.is_of(place)
-                && !survey.leaving().any(|name| name == place.interface)
-                && survey
-                    .observed
-                    .links
-                    .iter()
-                    .any(|link| link.name == place.interface && link.index == pin.ifindex)
-        })
+        let here = wanted.get(&pin.ifindex);
+        here.is_some_and(|here| here.contains(pin))
     };
-    survey
-        .pinned
-        .iter()
-        .filter(|pin| !stays(pin))
-        .copied()
-        .collect()
+    let pinned = survey.pinned.iter();
+    pinned.filter(|pin| !stays(pin)).copied().collect()
 }
 
 fn detached(todo: &mut Todo, pin: PinnedHook, survey: &Survey) {

@@ -3,7 +3,7 @@
 //! Reads only. What it finds wrong is found before the first step.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -32,7 +32,7 @@ use crate::{
         route::Route,
         section, tc, xfrm,
     },
-    model::Model,
+    model::{Index, Model},
     naming,
     plan::{self, Facts},
     state::{AdoptedBridge, Change as Noted, Instance, Journal, Origin},
@@ -105,8 +105,8 @@ pub struct Survey {
     pub sysctls: Vec<Option<String>>,
     /// The sections of the plan's files; none where there is none.
     pub files: Vec<Option<String>>,
-    /// The hooks of wanted interfaces that are in place.
-    pub hooked: Vec<Place>,
+    /// The hooks of wanted interfaces that are not in place, by interface.
+    pub unhooked: HashMap<String, Vec<Place>>,
     /// The pinned links, wanted or not.
     pub pinned: Vec<PinnedHook>,
     /// The qdiscs of the journal whose interfaces are still there, under their names of now.
@@ -115,6 +115,9 @@ pub struct Survey {
     pub sockets: SocketsSeen,
     /// What the maps hold; empty when nothing is loaded.
     pub contents: Contents,
+    /// What they must hold, as far as it can be told before every link exists: one that is still to
+    /// be made counts under a number that no interface has.
+    pub expected: Contents,
     /// What the programs read as their config; none when nothing is loaded.
     pub config: Option<GlobalConfig>,
 }
@@ -180,11 +183,12 @@ pub fn survey(
         ends: Vec::new(),
         sysctls: Vec::new(),
         files: Vec::new(),
-        hooked: Vec::new(),
+        unhooked: HashMap::new(),
         pinned: attach::pinned(&pins)?,
         qdiscs: qdiscs(host, journal.changes())?,
         sockets: SocketsSeen::look(&pins)?,
         contents: Contents::default(),
+        expected: Contents::default(),
         config: None,
     };
     for bridge in &survey.links.bridges {
@@ -217,14 +221,14 @@ pub fn survey(
     for file in &survey.links.files {
         survey.files.push(section::read(&file.path)?);
     }
-    survey.hooked = hooked(&pins, &survey)?;
+    survey.unhooked = unhooked(&pins, &survey)?;
     if dataplane::is_loaded(&pins) {
         let maps = Maps::open(&pins.maps)?;
         survey.contents = maps.read()?;
         survey.config = Some(maps.config()?);
     }
-    let expected = survey.expected_contents(model)?;
-    survey.contents.check_room(&expected)?;
+    survey.expected = survey.expected_contents(model)?;
+    survey.contents.check_room(&survey.expected)?;
     Ok(survey)
 }
 
@@ -254,6 +258,7 @@ pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts>
         has_ipsec: xfrm::has_policies()?,
         lacks_fib_source: !features.fib_lookup_src,
         links: observed.links.clone(),
+        link_index: Index::default(),
         addresses: observed
             .addresses
             .iter()
@@ -342,26 +347,24 @@ fn bridge_seen(host: &Host, instance: &Instance, bridge: &plan::Bridge) -> Resul
     )
 }
 
-/// The hooks of wanted interfaces that are in place.
-fn hooked(pins: &PinDirs, survey: &Survey) -> Result<Vec<Place>> {
-    let mut hooked = Vec::new();
+/// The hooks of wanted interfaces that are not in place.
+fn unhooked(pins: &PinDirs, survey: &Survey) -> Result<HashMap<String, Vec<Place>>> {
+    let leaving: BTreeSet<&str> = survey.leaving().collect();
+    let mut unhooked: HashMap<String, Vec<Place>> = HashMap::new();
     for place in survey.links.places() {
-        if survey.leaving().any(|name| name == place.interface) {
-            continue;
-        }
-        let Some(link) = survey
-            .observed
-            .links
-            .iter()
-            .find(|link| link.name == place.interface)
-        else {
-            continue;
+        let interface = place.interface.as_str();
+        let link = survey.facts.link(interface);
+        let link = link.filter(|_| !leaving.contains(interface));
+        let is_hooked = match link {
+            Some(link) => place.is_hooked(pins, link.index)?,
+            None => false,
         };
-        if place.is_hooked(pins, link.index)? {
-            hooked.push(place);
+        if !is_hooked {
+            let missing = unhooked.entry(place.interface.clone()).or_default();
+            missing.push(place);
         }
     }
-    Ok(hooked)
+    Ok(unhooked)
 }
 
 /// A bridge of somebody else's keeps its MAC, if it has one. The plan knows those that were adopted
@@ -599,23 +602,18 @@ impl Survey {
         own.next()?.1.netns.as_ref()
     }
 
-    /// What the maps will hold, as far as it can be told before every link exists: one that is
-    /// still to be made counts under a number that no interface has.
-    pub fn expected_contents(&self, model: &Model) -> Result<Contents> {
+    fn expected_contents(&self, model: &Model) -> Result<Contents> {
         let mut facts = self.facts.clone();
+        let leaving: BTreeSet<&str> = self.leaving().collect();
         facts
             .links
-            .retain(|link| !self.leaving().any(|name| name == link.name));
-        let missing = self
-            .links
-            .roles()
-            .filter(|(name, _)| !facts.links.iter().any(|link| link.name == **name))
-            .map(|(name, _)| name.to_owned())
-            .collect::<Vec<_>>();
-        for (place, name) in missing.into_iter().enumerate() {
-            facts
-                .links
-                .push(placeholder(name, u32::MAX - u32::try_from(place)?));
+            .retain(|link| !leaving.contains(link.name.as_str()));
+        let there: BTreeSet<String> = facts.links.iter().map(|it| it.name.clone()).collect();
+        let roles = self.links.roles();
+        let missing = roles.filter(|(name, _)| !there.contains(*name));
+        for (place, (name, _)) in missing.enumerate() {
+            let index = u32::MAX - u32::try_from(place)?;
+            facts.links.push(placeholder(name.to_owned(), index));
         }
         Ok(plan::contents(model, &self.links, &facts)?)
     }

@@ -1,6 +1,9 @@
 //! Changes of maps and of the inventory, in words.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use netbpf_common::{
     endpoint::network_flags::{ICC, INTERNAL, MASQUERADE_V4, MASQUERADE_V6},
@@ -9,25 +12,24 @@ use netbpf_common::{
     service::Service,
 };
 
-use super::report::{Action, Change};
+use super::{
+    report::{Action, Change},
+    survey::Survey,
+};
 use crate::{
     dataplane::{
         Load,
         conntrack::{Address, proto_name},
         maps::Contents,
+        table::{Difference, differences},
     },
     model::Model,
     state::{Change as Noted, Origin},
 };
 
 /// The difference between what the maps hold and what they must hold.
-pub fn maps(
-    changes: &mut Vec<Change>,
-    before: &Contents,
-    after: &Contents,
-    model: &Model,
-    load: Load,
-) {
+pub fn maps(changes: &mut Vec<Change>, survey: &Survey, model: &Model, load: Load) {
+    let (before, after) = (&survey.contents, &survey.expected);
     networks(changes, before, after, model);
     published::<V4>(changes, &before.published_v4, &after.published_v4, model);
     published::<V6>(changes, &before.published_v6, &after.published_v6, model);
@@ -90,16 +92,14 @@ fn compare<K: Ord, V: PartialEq>(
     after: &BTreeMap<K, V>,
     mut tell: impl FnMut(Action, &K, &V),
 ) {
-    for (key, value) in after {
-        match before.get(key) {
-            None => tell(Action::Add, key, value),
-            Some(old) if old != value => tell(Action::Change, key, value),
-            Some(_) => {}
-        }
-    }
-    for (key, value) in before {
-        if !after.contains_key(key) {
-            tell(Action::Remove, key, value);
+    let (removed, others): (Vec<_>, Vec<_>) = differences(before, after)
+        .into_iter()
+        .partition(|difference| matches!(difference, Difference::Removed(..)));
+    for difference in others.into_iter().chain(removed) {
+        match difference {
+            Difference::Added(key, value) => tell(Action::Add, key, value),
+            Difference::Changed(key, value) => tell(Action::Change, key, value),
+            Difference::Removed(key, value) => tell(Action::Remove, key, value),
         }
     }
 }
@@ -112,17 +112,19 @@ fn published<F: Address>(
 ) where
     PortKey<F>: Ord,
 {
+    let owners: HashMap<u32, &str> = model
+        .ends()
+        .map(|(container, end)| (end.endpoint, container.name.as_str()))
+        .collect();
     compare(before, after, |action, key, target| {
         let to = PortKey::<F> {
             addr: target.addr,
             port: target.port,
             ..*key
         };
-        let owner = model
-            .owner(target.endpoint)
-            .map_or(String::new(), |container| {
-                format!(" (container {})", container.name)
-            });
+        let owner = owners
+            .get(&target.endpoint)
+            .map_or_else(String::new, |name| format!(" (container {name})"));
         let detail = format!("to {}{owner}", shown(&to));
         changes.push(Change::new(action, "port", shown(key), detail));
     });
