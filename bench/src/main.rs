@@ -12,7 +12,8 @@ use netbpf_bench::{
     machine::Machine,
     report::{Report, markdown},
     rounds::Pace,
-    rows, stop, work,
+    rows::{self, Choice},
+    stop, work,
 };
 
 /// Measures netbpf beside what people use today.
@@ -44,18 +45,21 @@ enum Action {
     },
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Action::Work { task }) = &arguments.action {
-        work::perform(task)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    stop::listen()?;
-    measure(&arguments)
+    let ended = match &arguments.action {
+        Some(Action::Work { task }) => work::perform(task).map(|()| ExitCode::SUCCESS),
+        None => measure(&arguments),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Measures, writes the report and prints it.
 fn measure(arguments: &Arguments) -> Result<ExitCode> {
+    stop::listen()?;
     let pace = if arguments.quick {
         Pace::QUICK
     } else {
@@ -68,7 +72,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
             arguments.netbpf.display()
         )
     })?;
-    let rows = rows::measure(&arguments.only, &netbpf, &pace)?;
+    let rows = rows::measure(&Choice::new(&arguments.only, netbpf, pace))?;
     let report = Report::new(machine, &pace, rows);
     report.write(&arguments.out)?;
     print!("{}", markdown::render(&report));

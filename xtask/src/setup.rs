@@ -34,13 +34,18 @@ const TOOLS: [Tool; 4] = [
 ];
 
 /// What the bench compares with, and what it needs for that.
-const PEERS: [Tool; 3] = [
+const PEERS: [Tool; 4] = [
     ("dockerd", "docker.io", "Docker, whose rules are compared"),
     ("iptables", "iptables", "carries Docker's rules"),
     (
         "busybox",
         "busybox-static",
         "what a container of Docker's runs",
+    ),
+    (
+        "conntrack",
+        "conntrack",
+        "forgets connections that peers tracked",
     ),
 ];
 

@@ -3,9 +3,9 @@
 
 use netbpf_tests::netns::{Netns, unique};
 
-use super::{CONTAINERS_V4, CONTAINERS_V6, Site};
+use super::{CONTAINERS_V4, CONTAINERS_V6, Site, Way};
 
-/// Two containers.
+/// Two containers, of which each is also the other's host and outside.
 ///
 /// # Panics
 ///
@@ -26,8 +26,13 @@ pub fn site() -> Site {
         ));
         netns.ip("link set eth0 up");
     }
+    let paths = [first, second].map(|netns| netns.path().to_owned());
     Site {
-        containers: [first, second].map(|netns| netns.path().to_owned()),
+        host: paths[1].clone(),
+        client: paths[1].clone(),
+        containers: paths,
+        way: Way::Direct,
+        ports: 1,
         guard: Box::new(containers),
     }
 }

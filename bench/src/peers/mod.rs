@@ -1,39 +1,86 @@
 //! Who is measured: netbpf and its peers. Each stands on a host of its own, all of the same shape:
 //! a client outside, an uplink, a bridge, two containers. They differ in the dataplane alone.
 
+pub mod bed;
 pub mod direct_veth;
+pub mod docker;
+pub mod loopback;
 pub mod netbpf;
-
+pub mod nft_maps;
+mod rules;
 mod sites;
 
 use std::{
     any::Any,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Result, anyhow};
-use netbpf_tests::topology::Family;
+use netbpf_tests::{
+    netns::{Netns, output, run, wait_until},
+    topology::{Family, Topology},
+};
 
-pub use sites::{Sites, Wanted};
+pub use sites::{Chosen, Sites, Wanted};
 
+/// Docker's rules in nf_tables.
+pub const DOCKER_NFT: &str = "Docker, iptables-nft";
+/// Docker's rules in xtables.
+pub const DOCKER_LEGACY: &str = "Docker, iptables-legacy";
+/// What carries a connection to a loopback address of the host into a container, by default.
+pub const DOCKER_PROXY: &str = "docker-proxy";
+/// Docker's rules for the same, instead of its proxy.
+pub const DOCKER_NO_PROXY: &str = "Docker without proxy";
+/// What nftables can do at its best.
+pub const NFT_MAPS: &str = "nftables, verdict maps";
+/// The kernel's bridge and routing, without any filter or translation.
+pub const PLAIN: &str = "plain, no filter";
 /// The two ends of one veth pair, without a host between.
 pub const DIRECT: &str = "direct veth pair";
+/// One namespace's own loopback interface.
+pub const LOOPBACK: &str = "loopback";
 
-/// The address of the containers, IPv4.
+/// The network of the containers, IPv4.
+pub const SUBNET_V4: &str = "172.28.0.0/24";
+/// The network of the containers, IPv6.
+pub const SUBNET_V6: &str = "fd00:28::/64";
+/// The addresses of the containers, IPv4.
 pub const CONTAINERS_V4: [Ipv4Addr; 2] =
     [Ipv4Addr::new(172, 28, 0, 10), Ipv4Addr::new(172, 28, 0, 11)];
-/// The address of the containers, IPv6.
+/// The addresses of the containers, IPv6.
 pub const CONTAINERS_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0x28, 0, 0, 0, 0, 0, 0x10),
-    Ipv6Addr::new(0xfd00, 0x28, 0, 0, 0, 0, 0, 0x11),
+    Ipv6Addr::new(0xfd00, 0x28, 0, 0, 0, 0, 0, 10),
+    Ipv6Addr::new(0xfd00, 0x28, 0, 0, 0, 0, 0, 11),
 ];
+/// The first port that servers listen on; published ports lead to it and those that follow.
+pub const PORT: u16 = 10_000;
+/// The first published port of the host. All of them are below the ports that clients choose.
+pub const PUBLISHED: u16 = 20_000;
+
+/// How a client outside, or on the host, gets at the first container's ports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// By the ports that are published on the host.
+    Published,
+    /// By the container's own address.
+    Direct,
+}
 
 /// Where the ends of a load can be, on one peer's host.
 pub struct Site {
-    /// The namespaces of the two containers.
+    /// The namespaces of the two containers. Ports of the first are published.
     pub containers: [PathBuf; 2],
+    /// The host's namespace.
+    pub host: PathBuf,
+    /// The namespace of the machine outside.
+    pub client: PathBuf,
+    /// How the first container is got at from elsewhere.
+    pub way: Way,
+    /// How many of its ports are published.
+    pub ports: u16,
     /// What it stands on; all of it goes when this is dropped.
     pub guard: Box<dyn Any>,
 }
@@ -47,6 +94,57 @@ impl Site {
         };
         SocketAddr::new(addr, port)
     }
+
+    /// What to ask at `host` for a port of the first container: the port itself is counted from
+    /// [`PORT`].
+    pub fn published(&self, host: IpAddr, offset: u16) -> SocketAddr {
+        match self.way {
+            Way::Published => SocketAddr::new(host, PUBLISHED + offset),
+            Way::Direct => self.container(0, Family::of(host), PORT + offset),
+        }
+    }
+
+    /// Begins anew with the connections that the kernel tracks: those that just ended would fill
+    /// its table, which all namespaces share, within some samples.
+    pub fn forget_connections(&self) {
+        forget_connections(&self.host);
+    }
+}
+
+/// As [`Site::forget_connections`], in one namespace.
+pub fn forget_connections(host: &Path) {
+    let mut conntrack = Netns::existing(host).command("conntrack");
+    // A kernel that tracks nothing has nothing to forget.
+    let _ = conntrack.arg("--flush").output();
+}
+
+/// A host with its uplink and the machine outside, without the rules that tests close it by. The
+/// machine outside has routes to the containers.
+///
+/// # Panics
+///
+/// When a step fails.
+pub fn topology() -> Topology {
+    let topology = Topology::create();
+    run(topology.host.command("nft").args(["flush", "ruleset"]));
+    for subnet in [SUBNET_V4, SUBNET_V6] {
+        topology.route_from_client(subnet);
+    }
+    topology
+}
+
+/// Waits until a namespace gets an answer from an address.
+///
+/// # Panics
+///
+/// When it gets none.
+fn wait_for(netns: &Path, addr: IpAddr) {
+    let netns = Netns::existing(netns);
+    wait_until("the host answers", Duration::from_secs(10), || {
+        let mut ping = netns.command("ping");
+        ping.args(["-c", "1", "-W", "1"]).arg(addr.to_string());
+        output(&mut ping).status.success()
+    });
 }
 
 /// Sets something up. What goes wrong is an error, also where the set-up panics, as that of tests

@@ -3,12 +3,15 @@
 use anyhow::Result;
 use netbpf_tests::topology::Family;
 
-use super::Choice;
+use super::{
+    Choice,
+    path::{Path, no_worse_than},
+};
 use crate::{
-    peers::{self, DIRECT, Site, Sites, Wanted},
+    peers::{DIRECT, DOCKER_LEGACY, DOCKER_NFT, LOOPBACK, PLAIN, PORT, Site},
     pin::Cpus,
-    row::{About, Direction, Row, SUBJECT, Target},
-    work::{Ends, PORT, Work},
+    row::{Row, SUBJECT, Target},
+    work::{Ends, Load, Number},
 };
 
 /// The rows of this path.
@@ -17,61 +20,41 @@ use crate::{
 ///
 /// When the user ends the run.
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
-    let works = [
-        (Family::V4, Work::Rr),
-        (Family::V4, Work::Crr),
-        (Family::V6, Work::Rr),
-        (Family::V6, Work::Crr),
-    ];
-    let chosen: Vec<_> = works
-        .into_iter()
-        .map(|(family, work)| (family, work, about(family, work)))
-        .filter(|(.., about)| choice.has(&about.id))
-        .collect();
-    if chosen.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sites = Sites::set_up(vec![
-        Wanted::new(SUBJECT, || peers::netbpf::site(choice.netbpf)),
-        Wanted::new(DIRECT, || Ok(peers::direct_veth::site())),
-    ]);
-    let cpus = Cpus::one()?;
-    let mut rows = Vec::new();
-    for (family, work, about) in chosen {
-        let plan = sites.plan(vec![about], |site, pace| {
-            Ok(vec![work.measure(&ends(site, family, cpus), pace)?])
-        });
-        rows.extend(plan.measure(choice.pace)?);
-    }
-    Ok(rows)
+    let who = [SUBJECT, DOCKER_NFT, DOCKER_LEGACY, PLAIN, DIRECT, LOOPBACK];
+    let path = Path {
+        word: "containers".to_owned(),
+        title: "container to container, one network".to_owned(),
+        works: &[
+            (Load::Rr, Family::V4),
+            (Load::Rr, Family::V6),
+            (Load::Crr, Family::V4),
+            (Load::Crr, Family::V6),
+            (Load::Stream(1), Family::V4),
+            (Load::Stream(8), Family::V4),
+            (Load::Latency, Family::V4),
+        ],
+        ends: &ends,
+        targets: &targets,
+    };
+    path.measure(choice, || choice.common().choose(&who))
 }
 
-fn about(family: Family, work: Work) -> About {
-    let (word, unit) = match work {
-        Work::Rr => ("one connection", "requests/s"),
-        Work::Crr => ("a connection for each request", "connections/s"),
-    };
-    About {
-        id: format!(
-            "containers/{}/{}",
-            work.name(),
-            family.name().to_lowercase()
-        ),
-        title: format!(
-            "container to container, one network: {word}, {}",
-            family.name()
-        ),
-        unit,
-        direction: Direction::HigherIsBetter,
-        targets: vec![Target::at_least(0.95, DIRECT)],
+fn targets(load: Load, number: &Number) -> Vec<Target> {
+    match load {
+        Load::Rr | Load::Crr => vec![
+            Target::at_least(1.3, DOCKER_NFT),
+            Target::at_least(1.3, DOCKER_LEGACY),
+            Target::at_least(0.95, DIRECT),
+        ],
+        Load::Stream(_) | Load::Latency => vec![no_worse_than(number, PLAIN)],
     }
 }
 
 fn ends(site: &Site, family: Family, cpus: Cpus) -> Ends<'_> {
     Ends {
-        client: &site.containers[0],
-        server: &site.containers[1],
-        to: vec![site.container(1, family, PORT)],
+        client: &site.containers[1],
+        servers: vec![&site.containers[0]],
+        to: vec![site.container(0, family, PORT)],
         ports: vec![PORT],
         cpus,
     }

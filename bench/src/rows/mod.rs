@@ -1,37 +1,35 @@
 //! The rows: one file for each path of a packet, and for each other thing that is measured.
 
+mod choice;
 mod containers;
-
-use std::path::Path;
+mod local;
+mod outbound;
+mod path;
+mod published;
+mod vip;
 
 use anyhow::Result;
 
-use crate::{rounds::Pace, row::Row};
+pub use choice::Choice;
 
-/// Measures the rows whose id contains `word`, one path after the other.
+use crate::row::Row;
+
+/// Measures the rows that were chosen, one path after the other.
 ///
 /// # Errors
 ///
 /// When the user ends the run, or the machine lacks what every row needs.
-pub fn measure(word: &str, netbpf: &Path, pace: &Pace) -> Result<Vec<Row>> {
-    let choice = Choice { word, netbpf, pace };
-    containers::measure(&choice)
-}
-
-/// What the user wants, for each file of rows.
-#[derive(Clone, Copy, Debug)]
-pub struct Choice<'c> {
-    /// What the ids of the rows contain.
-    pub word: &'c str,
-    /// The command to measure.
-    pub netbpf: &'c Path,
-    /// How often and how long.
-    pub pace: &'c Pace,
-}
-
-impl Choice<'_> {
-    /// Whether a row is to be measured.
-    pub fn has(&self, id: &str) -> bool {
-        id.contains(self.word)
+pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
+    let files = [
+        containers::measure,
+        published::measure,
+        outbound::measure,
+        local::measure,
+        vip::measure,
+    ];
+    let mut rows = Vec::new();
+    for measure in files {
+        rows.extend(measure(choice)?);
     }
+    Ok(rows)
 }

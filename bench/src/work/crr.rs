@@ -10,10 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use netbpf_tests::netns;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::{Asked, Asking, Ends, Part, Ready, Served, process::say, rate};
-use crate::{rounds::Pace, work::Worker};
+use super::{Asked, Asking, Door, Ends, Part, Ready, Served, process::say, rate};
+use crate::rounds::Pace;
 
 /// An ordinary request.
 const REQUEST: u8 = 1;
@@ -26,24 +27,19 @@ const LAST: u8 = 2;
 ///
 /// When anything went wrong, or the ends counted differently.
 pub fn measure(ends: &Ends, pace: &Pace) -> Result<f64> {
-    let mut server = ends.serve(Part::CrrServer(ends.listening()?))?;
-    let asking = Asking {
-        to: ends.to.clone(),
-        warm_up: pace.warm_up,
-        sample: pace.sample,
-    };
-    let mut client = Worker::start(ends.client, ends.cpus.client, Part::CrrClient(asking))?;
-    let asked: Asked = client.hear().context("the client")?;
-    let served: Served = server.hear().context("the server")?;
+    let server = Part::CrrServer(ends.doors()?);
+    let (asked, served) = ends.run(server, Part::CrrClient(ends.asking(pace)))?;
     rate(&asked, &served)
 }
 
-/// Answers once on each connection.
-pub fn serve(at: &[SocketAddr]) -> Result<()> {
+/// Answers once on each connection, whichever door it comes in by.
+pub fn serve(doors: &[Door]) -> Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::empty())?;
     let mut listeners = Vec::new();
-    for (number, addr) in at.iter().enumerate() {
-        let listener = listen(*addr).with_context(|| format!("failed to listen at {addr}"))?;
+    for (number, Door { netns, at }) in doors.iter().enumerate() {
+        // A socket stays in the namespace in which it was made.
+        netns::join(netns);
+        let listener = listen(*at).with_context(|| format!("failed to listen at {at}"))?;
         epoll.add(
             &listener,
             EpollEvent::new(EpollFlags::EPOLLIN, number as u64),

@@ -2,8 +2,11 @@
 //! bounded in time; both ends count, and a load whose ends count differently has failed.
 
 pub mod crr;
+pub mod latency;
+mod load;
 mod process;
 pub mod rr;
+pub mod stream;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -17,48 +20,15 @@ use nix::{
     sys::{prctl, signal::Signal},
     unistd::alarm,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use load::{Load, Number};
 pub use process::Worker;
 
 use crate::{pin, rounds::Pace, stop};
 
-/// A load whose sample is one rate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Work {
-    /// Requests on one connection.
-    Rr,
-    /// Connections with one request each.
-    Crr,
-}
-
-impl Work {
-    /// Its name in the ids of rows.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rr => "rr",
-            Self::Crr => "crr",
-        }
-    }
-
-    /// Takes one sample, per second.
-    ///
-    /// # Errors
-    ///
-    /// When anything went wrong, or the ends counted differently.
-    pub fn measure(self, ends: &Ends, pace: &Pace) -> Result<f64> {
-        match self {
-            Self::Rr => rr::measure(ends, pace),
-            Self::Crr => crr::measure(ends, pace),
-        }
-    }
-}
-
 /// No end of a load lives longer, in seconds.
 const LIMIT: u32 = 60;
-
-/// The port of a server that has only one.
-pub const PORT: u16 = 8000;
 
 /// One end of a load.
 #[derive(Debug, Deserialize, Serialize)]
@@ -79,9 +49,24 @@ pub enum Part {
     /// Asks on one connection.
     RrClient(Asking),
     /// Answers one request on each connection.
-    CrrServer(Vec<SocketAddr>),
+    CrrServer(Vec<Door>),
     /// Asks once on each connection.
     CrrClient(Asking),
+    /// Takes what so many connections bring.
+    StreamServer(SocketAddr, usize),
+    /// Sends on so many connections.
+    StreamClient(Asking, usize),
+    /// Asks on one connection, so many times per second.
+    LatencyClient(Asking, u32),
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Door {
+    /// In which namespace.
+    pub netns: PathBuf,
+    /// At which address.
+    pub at: SocketAddr,
 }
 
 /// Whom a client asks and for how long.
@@ -123,11 +108,11 @@ pub struct Asked {
 pub struct Ends<'p> {
     /// Who asks.
     pub client: &'p Path,
-    /// Who answers.
-    pub server: &'p Path,
+    /// Who answers; several only where the load says so.
+    pub servers: Vec<&'p Path>,
     /// Whom the client asks.
     pub to: Vec<SocketAddr>,
-    /// Where the server listens, on every address of the family.
+    /// Where servers listen, on every address of the family.
     pub ports: Vec<u16>,
     /// On which CPUs.
     pub cpus: pin::Cpus,
@@ -153,8 +138,11 @@ pub fn perform(task: &str) -> Result<()> {
     match &task.part {
         Part::RrServer(at) => rr::serve(*at),
         Part::RrClient(asking) => rr::ask(asking),
-        Part::CrrServer(at) => crr::serve(at),
+        Part::CrrServer(doors) => crr::serve(doors),
         Part::CrrClient(asking) => crr::ask(asking),
+        Part::StreamServer(at, count) => stream::serve(*at, *count),
+        Part::StreamClient(asking, count) => stream::send(asking, *count),
+        Part::LatencyClient(asking, rate) => latency::ask(asking, *rate),
     }
 }
 
@@ -167,19 +155,42 @@ fn any(family: Family) -> IpAddr {
 }
 
 impl Ends<'_> {
-    fn listening(&self) -> Result<Vec<SocketAddr>> {
+    /// Every door of every server.
+    fn doors(&self) -> Result<Vec<Door>> {
         let family = Family::of(self.to.first().context("nobody to ask")?.ip());
-        Ok(self
-            .ports
-            .iter()
-            .map(|port| SocketAddr::new(any(family), *port))
+        let door = |netns: &Path, port: u16| Door {
+            netns: netns.to_owned(),
+            at: SocketAddr::new(any(family), port),
+        };
+        let servers = self.servers.iter();
+        Ok(servers
+            .flat_map(|netns| self.ports.iter().map(|port| door(netns, *port)))
             .collect())
     }
 
-    fn serve(&self, part: Part) -> Result<Worker> {
-        let mut server = Worker::start(self.server, self.cpus.server, part)?;
+    /// The only door there is.
+    fn door(&self) -> Result<SocketAddr> {
+        let doors = self.doors()?;
+        ensure!(doors.len() == 1, "one server with one port is needed");
+        Ok(doors[0].at)
+    }
+
+    fn asking(&self, pace: &Pace) -> Asking {
+        Asking {
+            to: self.to.clone(),
+            warm_up: pace.warm_up,
+            sample: pace.sample,
+        }
+    }
+
+    /// Runs a server and a client to their ends.
+    fn run<A: DeserializeOwned>(&self, server: Part, client: Part) -> Result<(A, Served)> {
+        let home = self.servers.first().context("nobody answers")?;
+        let mut server = Worker::start(home, self.cpus.server, server)?;
         let Ready = server.hear().context("the server did not get ready")?;
-        Ok(server)
+        let mut client = Worker::start(self.client, self.cpus.client, client)?;
+        let asked = client.hear().context("the client")?;
+        Ok((asked, server.hear().context("the server")?))
     }
 }
 

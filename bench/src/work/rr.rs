@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{Asked, Asking, Ends, Part, Ready, Served, process::say, rate};
-use crate::{rounds::Pace, work::Worker};
+use crate::rounds::Pace;
 
 /// How many requests there are between two looks at the clock.
 const BATCH: u64 = 16;
@@ -20,15 +20,8 @@ const BATCH: u64 = 16;
 ///
 /// When anything went wrong, or the ends counted differently.
 pub fn measure(ends: &Ends, pace: &Pace) -> Result<f64> {
-    let mut server = ends.serve(Part::RrServer(ends.listening()?[0]))?;
-    let asking = Asking {
-        to: ends.to.clone(),
-        warm_up: pace.warm_up,
-        sample: pace.sample,
-    };
-    let mut client = Worker::start(ends.client, ends.cpus.client, Part::RrClient(asking))?;
-    let asked: Asked = client.hear().context("the client")?;
-    let served: Served = server.hear().context("the server")?;
+    let server = Part::RrServer(ends.door()?);
+    let (asked, served) = ends.run(server, Part::RrClient(ends.asking(pace)))?;
     rate(&asked, &served)
 }
 

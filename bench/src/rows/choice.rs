@@ -1,0 +1,60 @@
+//! What the user wants, and the hosts that most rows share.
+
+use std::{cell::OnceCell, path::PathBuf};
+
+use crate::{
+    peers::{
+        self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, LOOPBACK, NFT_MAPS, PLAIN, Sites, Wanted,
+        docker::{Backend, Proxy},
+    },
+    rounds::Pace,
+    row::SUBJECT,
+};
+
+/// What the user wants.
+pub struct Choice {
+    /// What the ids of the rows contain.
+    word: String,
+    /// The command to measure.
+    pub netbpf: PathBuf,
+    /// How often and how long.
+    pub pace: Pace,
+    common: OnceCell<Sites>,
+}
+
+impl Choice {
+    /// The rows whose ids contain `word`, measured for the command `netbpf`.
+    pub fn new(word: &str, netbpf: PathBuf, pace: Pace) -> Self {
+        Self {
+            word: word.to_owned(),
+            netbpf,
+            pace,
+            common: OnceCell::new(),
+        }
+    }
+
+    /// Whether a row is to be measured.
+    pub fn has(&self, id: &str) -> bool {
+        id.contains(&self.word)
+    }
+
+    /// Every contender on a host of its own, with one published port. They stand until the end of
+    /// the run, once the first row asks for them.
+    pub fn common(&self) -> &Sites {
+        self.common.get_or_init(|| {
+            Sites::set_up(vec![
+                Wanted::new(SUBJECT, || peers::netbpf::site(&self.netbpf, 1)),
+                Wanted::new(DOCKER_NFT, || {
+                    peers::docker::site(Backend::Nft, Proxy::Process, 1)
+                }),
+                Wanted::new(DOCKER_LEGACY, || {
+                    peers::docker::site(Backend::Legacy, Proxy::Process, 1)
+                }),
+                Wanted::new(NFT_MAPS, || Ok(peers::nft_maps::site(1))),
+                Wanted::new(PLAIN, || Ok(peers::bed::plain())),
+                Wanted::new(DIRECT, || Ok(peers::direct_veth::site())),
+                Wanted::new(LOOPBACK, || Ok(peers::loopback::site())),
+            ])
+        })
+    }
+}
