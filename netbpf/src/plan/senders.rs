@@ -12,7 +12,10 @@ use netbpf_common::{
     wire::Be16,
 };
 
-use super::{Facts, flag, port_key, put_mapping, target};
+use super::{
+    Facts, flag,
+    published::{port_key, put_mapping, target},
+};
 use crate::{
     dataplane::maps::{Contents, SubnetKey},
     model::{Attachment, Container, Family, GatewayMode, Model, Network, PortBinding},

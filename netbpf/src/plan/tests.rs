@@ -1,17 +1,28 @@
 //! The plan of small and of drawn models.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
+use netbpf_common::{
+    endpoint::{host_address_flags, network_flags, role},
+    family::{V4, V6},
+    nat::{reserved_bit, target_flags},
+    tuple::proto,
+    verdict::Hook,
+    wire::{Ipv4, Ipv6},
+};
 use proptest::prelude::*;
 
-use super::*;
-use netbpf_common::endpoint::network_flags;
-
-use crate::host::address::Scope;
-use crate::model::{Attachment, PortBinding, Proto, ServicePort};
+use super::{contents::put_end, published::port_key, *};
+use crate::{
+    dataplane::{Objects, attach::Place, maps::Contents},
+    host::{address::Scope, link::Framing, sysctl::Sysctl},
+    model::{self, Attachment, PortBinding, Proto, ServicePort},
+    naming,
+};
 
 fn link(index: u32, name: &str) -> Link {
     Link {
