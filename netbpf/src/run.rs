@@ -2,23 +2,18 @@
 //!
 //! The dataplane never needs it. While it lives it carries out every change, so that there is one
 //! place that changes things; a command that finds it dead does the change itself.
-//!
-//! On the control socket each request and each answer is one line of JSON.
+
+mod caller;
+mod control;
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _},
     os::{
         fd::AsFd as _,
         linux::net::SocketAddrExt as _,
-        unix::{
-            fs::PermissionsExt as _,
-            net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
-        },
+        unix::net::{SocketAddr, UnixDatagram, UnixListener},
     },
-    path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -27,30 +22,23 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        signal::{SigSet, Signal, kill},
+        signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
-    unistd::Pid,
 };
-use serde::{Deserialize, Serialize};
 
+pub use self::caller::{apply, edit, purge};
+use self::{
+    caller::pid_file_of,
+    control::{Asked, Clients, Request, Response, connect, listen, send, socket_of},
+};
 use crate::{
-    edit::Edit,
     error::{self, Error},
     host::{Host, watch::Watch},
-    reconcile::{self, Mode, Options, Report, Reservations, Source},
+    reconcile::{self, Options, Report, Reservations, Source},
     reserved::Sign,
     state::Instance,
 };
-
-/// How long a client may take to send its request.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a client waits for its answer.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a `run` that doesn't answer may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many milliseconds the host must be quiet before what changed is looked at: one cable brings
 /// many messages.
@@ -58,206 +46,6 @@ const QUIET_MS: u8 = 100;
 
 /// How long a host that is never quiet is waited for.
 const NEVER_QUIET: Duration = Duration::from_secs(1);
-
-/// The longest request, in bytes.
-const REQUEST_MAX: u64 = 64 << 20;
-
-/// What can be asked of a living `run`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Request {
-    /// Apply a document, or the committed one.
-    Apply {
-        document: Option<Source>,
-        mode: Mode,
-    },
-    /// Edit the committed document and apply it.
-    Edit { edits: Vec<Edit>, mode: Mode },
-    /// End, for a purge follows. The dataplane stays.
-    End,
-}
-
-/// What it answers.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Response {
-    /// It was done.
-    Done(Report),
-    /// It was not.
-    Failed { message: String, exit_code: u8 },
-}
-
-fn socket_of(instance: &Instance) -> PathBuf {
-    instance.run_dir().join("control.sock")
-}
-
-fn pid_file_of(instance: &Instance) -> PathBuf {
-    instance.run_dir().join("pid")
-}
-
-/// Applies a document, or the committed one: by the living `run` if there is one, else here.
-///
-/// # Errors
-///
-/// As [`reconcile::apply`].
-pub fn apply(
-    host: &Host,
-    instance: &Instance,
-    document: Option<&Source>,
-    mode: Mode,
-) -> Result<Report> {
-    change(
-        host,
-        instance,
-        &Request::Apply {
-            document: document.cloned(),
-            mode,
-        },
-    )
-}
-
-/// Edits the committed document and applies it: by the living `run` if there is one, else here.
-///
-/// # Errors
-///
-/// As [`reconcile::edit`].
-pub fn edit(host: &Host, instance: &Instance, edits: Vec<Edit>, mode: Mode) -> Result<Report> {
-    change(host, instance, &Request::Edit { edits, mode })
-}
-
-fn change(host: &Host, instance: &Instance, request: &Request) -> Result<Report> {
-    instance.check_namespace(host.netns().id())?;
-    let Some(mut stream) = connect(instance)? else {
-        return request.carry_out(host, instance, &mut Reservations::momentary());
-    };
-    match ask(&mut stream, request).context("failed to ask the running netbpf")? {
-        Response::Done(report) => Ok(report),
-        Response::Failed { message, exit_code } => Err(match exit_code {
-            2 => Error::usage(message),
-            3 => Error::kernel(message),
-            _ => Error::host(message),
-        }
-        .into()),
-    }
-}
-
-impl Request {
-    fn carry_out(
-        &self,
-        host: &Host,
-        instance: &Instance,
-        reservations: &mut Reservations,
-    ) -> Result<Report> {
-        let options = |mode| Options {
-            mode,
-            ..Options::default()
-        };
-        match self {
-            Self::Apply { document, mode } => {
-                let document = document.as_ref();
-                reconcile::apply(host, instance, document, options(*mode), reservations)
-            }
-            Self::Edit { edits, mode } => {
-                reconcile::edit(host, instance, edits, options(*mode), reservations)
-            }
-            Self::End => Ok(Report::default()),
-        }
-    }
-
-    /// Whether it changes something if it succeeds.
-    const fn acts(&self) -> bool {
-        match self {
-            Self::Apply { mode, .. } | Self::Edit { mode, .. } => matches!(mode, Mode::Apply),
-            Self::End => false,
-        }
-    }
-}
-
-/// Ends the living `run`, then removes what the journal says this instance made.
-///
-/// # Errors
-///
-/// As [`reconcile::purge`].
-pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
-    instance.check_namespace(host.netns().id())?;
-    end(instance)?;
-    reconcile::purge(host, instance)
-}
-
-fn connect(instance: &Instance) -> Result<Option<UnixStream>> {
-    let path = socket_of(instance);
-    match UnixStream::connect(&path) {
-        Ok(stream) => Ok(Some(stream)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
-            _ => Err(error).with_context(|| format!("failed to connect to {}", path.display())),
-        },
-    }
-}
-
-fn ask(stream: &mut UnixStream, request: &Request) -> Result<Response> {
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                let seconds = ANSWER_PATIENCE.as_secs();
-                Error::host(format!(
-                    "no answer within {seconds} s; it may still come to it"
-                ))
-            }
-            _ => Error::host(error.to_string()),
-        })?;
-    if answer.is_empty() {
-        return Err(Error::host("it ended without an answer").into());
-    }
-    Ok(serde_json::from_str(&answer)?)
-}
-
-/// Ends the living `run`: asks it, and where nobody answers, by its process id.
-fn end(instance: &Instance) -> Result<()> {
-    if let Some(mut stream) = connect(instance)? {
-        // It closes the connection by ending.
-        ask(&mut stream, &Request::End)?;
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest)?;
-    }
-    let Some(pid) = living(instance) else {
-        return Ok(());
-    };
-    kill(pid, Signal::SIGTERM)
-        .or_else(|errno| {
-            if errno == Errno::ESRCH {
-                Ok(())
-            } else {
-                Err(errno)
-            }
-        })
-        .with_context(|| format!("failed to end process {pid}"))?;
-    let deadline = Instant::now() + END_PATIENCE;
-    while living(instance).is_some() {
-        if Instant::now() >= deadline {
-            return Err(Error::host(format!("process {pid} (netbpf run) does not end")).into());
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-/// The process in the pid file, if it lives and is a netbpf.
-fn living(instance: &Instance) -> Option<Pid> {
-    let pid: i32 = fs::read_to_string(pid_file_of(instance))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (command.trim() == "netbpf").then(|| Pid::from_raw(pid))
-}
 
 /// What wakes a `run`.
 enum Event {
@@ -269,68 +57,6 @@ enum Event {
     Asked(Asked),
     /// Links, addresses, forwarding or IPsec policies of the host changed.
     HostChanged,
-}
-
-/// A client with its request: one line, if it is well.
-struct Asked {
-    stream: UnixStream,
-    line: Vec<u8>,
-}
-
-/// Reads requests, each client on a thread of its own, so that one that sends nothing keeps nobody
-/// waiting.
-struct Clients {
-    sender: mpsc::Sender<Asked>,
-    receiver: mpsc::Receiver<Asked>,
-    wake: PipeReader,
-    waker: PipeWriter,
-}
-
-impl Clients {
-    fn new() -> Result<Self> {
-        let (sender, receiver) = mpsc::channel();
-        let (wake, waker) = io::pipe().context("failed to make a pipe")?;
-        Ok(Self {
-            sender,
-            receiver,
-            wake,
-            waker,
-        })
-    }
-
-    /// Begins to read what a client wants.
-    fn begin(&self, stream: UnixStream) -> Result<()> {
-        let sender = self.sender.clone();
-        let mut waker = self.waker.try_clone()?;
-        let read = move || match request(&stream) {
-            // Somebody only looked whether anybody is here.
-            Ok(line) if line.is_empty() => {}
-            Ok(line) => {
-                // Whoever ended in between has no use for it.
-                if sender.send(Asked { stream, line }).is_ok() {
-                    let _ = waker.write_all(&[0]);
-                }
-            }
-            Err(error) => tracing::warn!(%error, "a client on the control socket"),
-        };
-        thread::Builder::new().spawn(read)?;
-        Ok(())
-    }
-
-    /// The request whose coming made `wake` readable.
-    fn next(&self) -> Result<Option<Asked>> {
-        let mut wake = &self.wake;
-        wake.read_exact(&mut [0])?;
-        Ok(self.receiver.try_recv().ok())
-    }
-}
-
-fn request(stream: &UnixStream) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = Vec::new();
-    BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', &mut line)?;
-    Ok(line)
 }
 
 /// A `run` at work.
@@ -410,22 +136,6 @@ fn signals() -> Result<SignalFd> {
     }
     mask.thread_block().context("failed to block signals")?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("failed to listen for signals")
-}
-
-fn listen(instance: &Instance) -> Result<UnixListener> {
-    let path = socket_of(instance);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("failed to remove {}", path.display()));
-        }
-        _ => {}
-    }
-    fs::create_dir_all(instance.run_dir())?;
-    let listening = || format!("failed to listen on {}", path.display());
-    let listener = UnixListener::bind(&path).with_context(listening)?;
-    // Whatever the umask: who may connect may change the host's network.
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(listening)?;
-    Ok(listener)
 }
 
 fn write_pid(instance: &Instance) -> Result<()> {
@@ -636,12 +346,6 @@ impl Run<'_> {
             },
         }
     }
-}
-
-fn send(mut stream: &UnixStream, response: &Response) -> Result<()> {
-    let mut answer = serde_json::to_vec(response)?;
-    answer.push(b'\n');
-    Ok(stream.write_all(&answer)?)
 }
 
 /// Whether a `run` goes on after a request.

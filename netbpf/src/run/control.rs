@@ -1,0 +1,214 @@
+//! The control socket: each request and each answer is one line of JSON.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    edit::Edit,
+    error::Error,
+    host::Host,
+    reconcile::{self, Mode, Options, Report, Reservations, Source},
+    state::Instance,
+};
+
+/// How long a client may take to send its request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a client waits for its answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest request, in bytes.
+const REQUEST_MAX: u64 = 64 << 20;
+
+/// What can be asked of a living `run`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Request {
+    /// Apply a document, or the committed one.
+    Apply {
+        document: Option<Source>,
+        mode: Mode,
+    },
+    /// Edit the committed document and apply it.
+    Edit { edits: Vec<Edit>, mode: Mode },
+    /// End, for a purge follows. The dataplane stays.
+    End,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Response {
+    /// It was done.
+    Done(Report),
+    /// It was not.
+    Failed { message: String, exit_code: u8 },
+}
+
+impl Request {
+    pub(super) fn carry_out(
+        &self,
+        host: &Host,
+        instance: &Instance,
+        reservations: &mut Reservations,
+    ) -> Result<Report> {
+        let options = |mode| Options {
+            mode,
+            ..Options::default()
+        };
+        match self {
+            Self::Apply { document, mode } => {
+                let document = document.as_ref();
+                reconcile::apply(host, instance, document, options(*mode), reservations)
+            }
+            Self::Edit { edits, mode } => {
+                reconcile::edit(host, instance, edits, options(*mode), reservations)
+            }
+            Self::End => Ok(Report::default()),
+        }
+    }
+
+    /// Whether it changes something if it succeeds.
+    pub(super) const fn acts(&self) -> bool {
+        match self {
+            Self::Apply { mode, .. } | Self::Edit { mode, .. } => matches!(mode, Mode::Apply),
+            Self::End => false,
+        }
+    }
+}
+
+pub(super) fn socket_of(instance: &Instance) -> PathBuf {
+    instance.run_dir().join("control.sock")
+}
+
+pub(super) fn connect(instance: &Instance) -> Result<Option<UnixStream>> {
+    let path = socket_of(instance);
+    match UnixStream::connect(&path) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+            _ => Err(error).with_context(|| format!("failed to connect to {}", path.display())),
+        },
+    }
+}
+
+pub(super) fn ask(stream: &mut UnixStream, request: &Request) -> Result<Response> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    let mut answer = String::new();
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let seconds = ANSWER_PATIENCE.as_secs();
+                Error::host(format!(
+                    "no answer within {seconds} s; it may still come to it"
+                ))
+            }
+            _ => Error::host(error.to_string()),
+        })?;
+    if answer.is_empty() {
+        return Err(Error::host("it ended without an answer").into());
+    }
+    Ok(serde_json::from_str(&answer)?)
+}
+
+pub(super) fn listen(instance: &Instance) -> Result<UnixListener> {
+    let path = socket_of(instance);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("failed to remove {}", path.display()));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(instance.run_dir())?;
+    let listening = || format!("failed to listen on {}", path.display());
+    let listener = UnixListener::bind(&path).with_context(listening)?;
+    // Whatever the umask: who may connect may change the host's network.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(listening)?;
+    Ok(listener)
+}
+
+/// A client with its request: one line, if it is well.
+pub(super) struct Asked {
+    pub(super) stream: UnixStream,
+    pub(super) line: Vec<u8>,
+}
+
+/// Reads requests, each client on a thread of its own, so that one that sends nothing keeps nobody
+/// waiting.
+pub(super) struct Clients {
+    sender: mpsc::Sender<Asked>,
+    receiver: mpsc::Receiver<Asked>,
+    /// Readable when a request has come.
+    pub(super) wake: PipeReader,
+    waker: PipeWriter,
+}
+
+impl Clients {
+    pub(super) fn new() -> Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        let (wake, waker) = io::pipe().context("failed to make a pipe")?;
+        Ok(Self {
+            sender,
+            receiver,
+            wake,
+            waker,
+        })
+    }
+
+    /// Begins to read what a client wants.
+    pub(super) fn begin(&self, stream: UnixStream) -> Result<()> {
+        let sender = self.sender.clone();
+        let mut waker = self.waker.try_clone()?;
+        let read = move || match request(&stream) {
+            // Somebody only looked whether anybody is here.
+            Ok(line) if line.is_empty() => {}
+            Ok(line) => {
+                // Whoever ended in between has no use for it.
+                if sender.send(Asked { stream, line }).is_ok() {
+                    let _ = waker.write_all(&[0]);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a client on the control socket"),
+        };
+        thread::Builder::new().spawn(read)?;
+        Ok(())
+    }
+
+    /// The request whose coming made `wake` readable.
+    pub(super) fn next(&self) -> Result<Option<Asked>> {
+        let mut wake = &self.wake;
+        wake.read_exact(&mut [0])?;
+        Ok(self.receiver.try_recv().ok())
+    }
+}
+
+fn request(stream: &UnixStream) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = Vec::new();
+    BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+pub(super) fn send(mut stream: &UnixStream, response: &Response) -> Result<()> {
+    let mut answer = serde_json::to_vec(response)?;
+    answer.push(b'\n');
+    Ok(stream.write_all(&answer)?)
+}
