@@ -212,6 +212,27 @@ pub struct MappingKey {
     pub container_port: u16,
 }
 
+/// What mappings of one container share that differ in the host's address alone.
+pub type Published<'k> = (&'k Owner, Proto, Option<u16>, u16);
+
+impl MappingKey {
+    /// All but the host address.
+    pub const fn published(&self) -> Published<'_> {
+        (&self.owner, self.proto, self.host_port, self.container_port)
+    }
+
+    /// Whether it answers wherever a port of the host did that was published on `host_ip`.
+    pub fn covers(&self, host_ip: Option<IpAddr>) -> bool {
+        match (self.host_ip, host_ip) {
+            (None, _) => true,
+            (Some(own), Some(other)) => {
+                own == other || own.is_unspecified() && own.is_ipv4() == other.is_ipv4()
+            }
+            (Some(_), None) => false,
+        }
+    }
+}
+
 /// Who has a mapping.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]

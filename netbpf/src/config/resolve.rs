@@ -22,7 +22,7 @@ use super::{
 use crate::{
     allocations::{
         Allocations, AutomaticChoices, EndpointAllocation, EndpointIdentity, MappingAllocation,
-        MappingKey, Owner, VipAllocation,
+        MappingKey, Owner, Published, VipAllocation,
     },
     ipam::{self, Pool},
     model::{
@@ -119,6 +119,8 @@ struct Resolver<'d> {
     kept: BTreeMap<Holder<'d>, Addresses>,
     /// The earlier mappings.
     mappings: HashMap<&'d MappingKey, &'d MappingAllocation>,
+    /// The same, by what those share that differ in the host's address alone.
+    published: HashMap<Published<'d>, Vec<&'d MappingAllocation>>,
     /// The MACs that are taken in each network.
     macs: HashMap<&'d str, BTreeSet<[u8; 6]>>,
 }
@@ -165,6 +167,7 @@ impl<'d> Resolver<'d> {
                 .iter()
                 .map(|mapping| (&mapping.key, mapping))
                 .collect(),
+            published: published(&earlier.mappings),
             macs: HashMap::new(),
         }
     }
@@ -582,10 +585,13 @@ impl<'d> Resolver<'d> {
         id
     }
 
-    /// The id of a mapping: the earlier one while the mapping is the same and none of its virtual
-    /// addresses went.
+    /// The id of a mapping: the earlier one while the mapping is the same and none of its addresses
+    /// went. One that answers on more addresses than before has the flows of before.
     fn mapping(&mut self, key: MappingKey, vips: &[IpAddr]) -> u32 {
-        let earlier = self.mappings.get(&key);
+        let earlier = self.mappings.get(&key).or_else(|| {
+            let mut narrower = self.published.get(&key.published())?.iter();
+            narrower.find(|earlier| key.covers(earlier.key.host_ip))
+        });
         let id = match earlier.filter(|earlier| earlier.vips.iter().all(|vip| vips.contains(vip))) {
             Some(allocation) => allocation.id,
             None => next_id(&mut self.next.last_ids.mapping),
@@ -676,6 +682,17 @@ fn earlier_end<'d>(
     network: &str,
 ) -> Option<&'d EndpointAllocation> {
     earlier.endpoints.get(container)?.get(network)
+}
+
+/// Two of a container's port on one address can't be, so that one that covers another is in its
+/// place and never beside it.
+fn published(mappings: &[MappingAllocation]) -> HashMap<Published<'_>, Vec<&MappingAllocation>> {
+    let mut published: HashMap<_, Vec<_>> = HashMap::new();
+    for mapping in mappings.iter().filter(|it| it.key.host_port.is_some()) {
+        let same = published.entry(mapping.key.published()).or_default();
+        same.push(mapping);
+    }
+    published
 }
 
 /// The next id of a counter that never goes back.

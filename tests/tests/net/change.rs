@@ -97,6 +97,24 @@ fn a_changed_document_keeps_allowed_flows_and_ends_the_others_at_once() {
 }
 
 #[test]
+fn a_port_that_is_published_on_more_addresses_keeps_its_flows() {
+    let published = |v4: &str, v6: &str| {
+        let ports = format!("\"{v4}:8081:80\", \"[{v6}]:8081:80\"");
+        SMALL.replace("\"8081:80\"", &ports)
+    };
+    let [v4, v6] = Family::ALL.map(|family| family.host().to_string());
+    let scene = Scene::with(&published(&v4, &v6));
+    let wide = published("0.0.0.0", "::");
+    let log = Log::default();
+    let _servers = serve_all(&scene, &log);
+    let flows = Family::ALL.map(|family| open(&scene, family, 8081));
+    scene.apply(&wide);
+    for flow in &flows {
+        flow.exchange().expect("a flow that is still allowed");
+    }
+}
+
+#[test]
 fn a_removed_container_takes_its_flows_and_its_host_side_with_it() {
     let scene = Scene::with(SMALL);
     let log = Log::default();

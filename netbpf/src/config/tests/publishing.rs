@@ -186,6 +186,30 @@ fn mapping_keeps_its_id_with_its_port() {
 }
 
 #[test]
+fn mapping_that_answers_on_more_addresses_keeps_its_id() {
+    let id = |model: &Model| model.containers[0].publish[0].mapping;
+    let mut before = resolved(
+        &publish(&["\"198.51.100.1:80:80\""]),
+        &Allocations::default(),
+    );
+    for wider in ["\"0.0.0.0:80:80\"", "\"80:80\""] {
+        let after = resolved(&publish(&[wider]), &before.1);
+        assert_eq!(id(&after.0), id(&before.0), "{wider}");
+        before = after;
+    }
+    // Flows by an address that goes would be no different from the others.
+    for other in ["\"[::]:80:80\"", "\"80:81\"", "\"81:80\"", "\"80:80/udp\""] {
+        let after = resolved(&publish(&[other]), &before.1);
+        assert_ne!(id(&after.0), id(&before.0), "{other}");
+    }
+    // Of two that become one, one goes on.
+    let apart = "\"0.0.0.0:80:80\", \"[::]:80:80\"";
+    let (_, two) = resolved(&publish(&[apart]), &before.1);
+    let (one, _) = resolved(&publish(&["\"80:80\""]), &two);
+    assert_eq!(id(&one), two.mappings[0].id);
+}
+
+#[test]
 fn port_that_somebody_keeps_is_refused_to_whoever_names_it() {
     let (_, first) = resolved(&publish(&["\"80\""]), &Allocations::default());
     let errors = good(&publish(&["\"80\"", "\"49000:80\""]))
