@@ -4,6 +4,8 @@
 //! Everything happens in network namespaces made here, and goes when its guard is dropped. No figure
 //! is compared with one of another run.
 
+pub mod guard;
+pub mod hooks;
 pub mod machine;
 pub mod peers;
 pub mod pin;

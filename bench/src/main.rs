@@ -3,12 +3,16 @@
 //!
 //! Whether a target is reached has no part in the exit code: that is for the reader of the report.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use netbpf_bench::{
+    guard::Guard,
     machine::Machine,
     report::{Report, markdown},
     rounds::Pace,
@@ -37,6 +41,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Measures what `bench/guard.json` keeps, and keeps it anew.
+    Guard {
+        /// The file.
+        #[arg(default_value = "bench/guard.json")]
+        file: PathBuf,
+    },
     /// One end of a load, as a process of its own.
     #[command(hide = true)]
     Work {
@@ -49,12 +59,19 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match &arguments.action {
         Some(Action::Work { task }) => work::perform(task).map(|()| ExitCode::SUCCESS),
+        Some(Action::Guard { file }) => keep(file),
         None => measure(&arguments),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("{error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Measures what is guarded, and keeps it.
+fn keep(file: &Path) -> Result<ExitCode> {
+    Guard::measure(Pace::FULL.rounds)?.write(file)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Measures, writes the report and prints it.

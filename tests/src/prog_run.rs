@@ -14,7 +14,7 @@ use std::{
     process::Stdio,
 };
 
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
 use netbpf::{
     dataplane::{
         self, Objects,
@@ -476,14 +476,18 @@ impl Bed {
         v4.len() + v6.len()
     }
 
+    /// Where the bed's programs are pinned.
+    pub fn programs_dir(&self) -> PathBuf {
+        self.pins.progs.clone()
+    }
+
     /// A program by its hook, for callers that run it many times.
     ///
     /// # Panics
     ///
     /// When it is not pinned.
     pub fn program(&self, hook: Hook) -> Program {
-        let path = self.pins.progs.join(hook.name());
-        Program(SchedClassifier::from_pin(path).expect("the program is pinned"))
+        Program::pinned(&self.pins.progs.join(hook.name()))
     }
 
     /// Runs a hook at a place on a frame that came into the host there.
@@ -558,6 +562,24 @@ mod sk_buff {
 }
 
 impl Program {
+    /// A program by its pin.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn pinned(path: &Path) -> Self {
+        Self(SchedClassifier::from_pin(path).expect("the program is pinned"))
+    }
+
+    /// What the kernel says about it.
+    ///
+    /// # Panics
+    ///
+    /// When it says nothing.
+    pub fn info(&self) -> ProgramInfo {
+        self.0.info().expect("a program that is loaded")
+    }
+
     /// Runs it once: what it returned, the packet's bytes, the packet's mark.
     ///
     /// # Panics

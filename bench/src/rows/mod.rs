@@ -2,6 +2,7 @@
 
 mod choice;
 mod containers;
+mod hooks;
 mod local;
 mod outbound;
 mod path;
@@ -26,6 +27,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         outbound::measure,
         local::measure,
         vip::measure,
+        hooks::measure,
     ];
     let mut rows = Vec::new();
     for measure in files {
