@@ -1,0 +1,96 @@
+//! Files that are read and replaced as a whole. What they hold is for others to know.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Error, Result};
+
+pub(super) trait Doing<T> {
+    fn doing(self, action: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, action: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Io {
+            action: action(),
+            source,
+        })
+    }
+}
+
+pub(super) fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(path).doing(|| format!("read {path}"))?;
+    Ok(text.trim().to_owned())
+}
+
+pub(super) fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).doing(|| format!("create {}", path.display()))
+}
+
+pub(super) fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing(|| format!("read {}", path.display())),
+    }
+}
+
+/// A file that a power cut left without its bytes, which reads as empty or as zeros, counts as
+/// missing: such a file was about what the power cut has voided anyway.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(text) = read(path)? else {
+        return Ok(None);
+    };
+    if text.trim_matches('\0').is_empty() {
+        return Ok(None);
+    }
+    let value = serde_json::from_str(&text).map_err(|source| Error::Malformed {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Some(value))
+}
+
+pub(super) fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|source| Error::Malformed {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).doing(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Replaces a file in one step; a power cut may lose it.
+pub(super) fn write_at_once(path: &Path, bytes: &[u8]) -> Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).doing(|| format!("write {}", new.display()))?;
+    fs::rename(&new, path).doing(|| format!("replace {}", path.display()))
+}
+
+/// Replaces a file in one step that a power cut can't undo.
+pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    create_dir(directory)?;
+    let new = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().doing(|| format!("write {}", path.display()))
+}
