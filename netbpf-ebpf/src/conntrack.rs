@@ -77,7 +77,8 @@ pub fn advance<F: Tables + Subprograms>(half: Half<F>, packet: &Packet<F>, len: 
     if next as u8 != half.state
         || half.generation != config.generation
         || half.is_idle(protocol, now, &config.timeouts)
-        || (protocol == proto::TCP && is_initial_syn(packet.tcp_flags))
+        // The very packet that has just begun the flow is no second beginning.
+        || (half.packets != 0 && protocol == proto::TCP && is_initial_syn(packet.tcp_flags))
     {
         match F::change(u32::from(next as u8)) {
             change::GOES_ON => {}
@@ -233,7 +234,9 @@ fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
     }
     let slot = (rooms.next_half_open() % u64::from(max)) as u32;
     let oldest = F::half_open_at(slot)?;
-    end_half_open(&oldest, slot);
+    if oldest != Tuple::default() {
+        end_half_open(&oldest, slot);
+    }
     F::set_half_open(slot, original).then_some(slot)
 }
 
@@ -365,6 +368,10 @@ pub fn sweep_half_open<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
     let Some(key) = F::half_open_at(slot) else {
         return;
     };
+    // Most places were never had.
+    if key == Tuple::default() {
+        return;
+    }
     sweep(&key, slot, now, config, Room::HalfOpen);
 }
 
