@@ -548,11 +548,7 @@ fn bring_up_end(todo: &mut Todo, index: usize, end: &plan::End, seen: &EndSeen, 
     let fit = seen.inside.as_ref().map(|inside| unfit(end, seen, inside));
     let missing = missing_hooks(&end.veth, survey);
     let standing = seen.veth.as_ref().filter(|_| seen.inside.is_some());
-    let bridge = survey
-        .observed
-        .links
-        .iter()
-        .find(|link| link.name == end.bridge);
+    let bridge = survey.facts.link(&end.bridge);
     let is_port = standing
         .is_some_and(|veth| veth.master.is_some() && veth.master == bridge.map(|it| it.index));
     // A port that changes its bridge is forgotten by both.
@@ -594,8 +590,11 @@ fn bring_up_end(todo: &mut Todo, index: usize, end: &plan::End, seen: &EndSeen, 
 
 /// The default routes, after every end of the container has its addresses and is up.
 fn lead_out(todo: &mut Todo, index: usize, namespace: &plan::Namespace, survey: &Survey) {
-    let ends = survey.links.ends.iter().zip(&survey.ends);
-    let own = ends.filter(|(end, _)| end.container == namespace.container);
+    let own = survey.ends_of.get(&namespace.container);
+    let own = own.into_iter().flatten().filter_map(|place| {
+        let end = survey.links.ends.get(*place)?;
+        Some((end, survey.ends.get(*place)?))
+    });
     let mut is_unfit = false;
     let mut details = Vec::new();
     for (end, seen) in own {

@@ -99,6 +99,10 @@ pub struct Survey {
     pub bridges: Vec<BridgeSeen>,
     /// What is there of each wanted namespace, in the plan's order.
     pub namespaces: Vec<NamespaceSeen>,
+    /// Where in the plan's order the ends of each container stand.
+    pub ends_of: HashMap<String, Vec<usize>>,
+    /// Where in it its namespace stands.
+    pub namespace_of: HashMap<String, usize>,
     /// What is there of each wanted end, in the plan's order.
     pub ends: Vec<EndSeen>,
     /// The values of the plan's sysctls; none where the interface is still to be made.
@@ -180,6 +184,8 @@ pub fn survey(
         facts,
         bridges: Vec::new(),
         namespaces: Vec::new(),
+        ends_of: HashMap::new(),
+        namespace_of: HashMap::new(),
         ends: Vec::new(),
         sysctls: Vec::new(),
         files: Vec::new(),
@@ -191,6 +197,14 @@ pub fn survey(
         expected: Contents::default(),
         config: None,
     };
+    for (place, end) in survey.links.ends.iter().enumerate() {
+        let own = survey.ends_of.entry(end.container.clone()).or_default();
+        own.push(place);
+    }
+    let namespaces = survey.links.namespaces.iter().enumerate();
+    survey.namespace_of = namespaces
+        .map(|(place, namespace)| (namespace.container.clone(), place))
+        .collect();
     for bridge in &survey.links.bridges {
         let seen = bridge_seen(host, instance, bridge)
             .with_context(|| format!("network {:?}", bridge.network))?;
@@ -212,8 +226,9 @@ pub fn survey(
             .with_context(|| format!("container {:?}", end.container))?;
         survey.ends.push(seen);
     }
+    let leaving: BTreeSet<String> = survey.leaving().map(str::to_owned).collect();
     for (sysctl, _) in &survey.links.sysctls {
-        let is_leaving = survey.leaving().any(|name| name == sysctl.interface);
+        let is_leaving = leaving.contains(&sysctl.interface);
         survey
             .sysctls
             .push(if is_leaving { None } else { sysctl.read()? });
@@ -419,7 +434,7 @@ fn namespace_seen(host: &Host, path: &Path) -> Result<NamespaceSeen> {
 
 fn end_seen(host: &Host, survey: &Survey, end: &plan::End) -> Result<EndSeen> {
     let observed = &survey.observed;
-    let veth = observed.links.iter().find(|link| link.name == end.veth);
+    let veth = survey.facts.link(&end.veth);
     if let Some(link) = veth.filter(|link| !is_marked(link, end)) {
         return Err(Error::host(format!("{} exists and is not ours", link.name)).into());
     }
@@ -597,9 +612,8 @@ impl Survey {
 
     /// The namespace of a container, if it is there.
     fn netns(&self, container: &str) -> Option<&Netns> {
-        let namespaces = self.links.namespaces.iter().zip(&self.namespaces);
-        let mut own = namespaces.filter(|(namespace, _)| namespace.container == container);
-        own.next()?.1.netns.as_ref()
+        let place = self.namespace_of.get(container)?;
+        self.namespaces.get(*place)?.netns.as_ref()
     }
 
     fn expected_contents(&self, model: &Model) -> Result<Contents> {
