@@ -47,3 +47,16 @@ pub struct Packet<F: Family> {
     /// The datagram's identification, for fragments; wire order.
     pub fragment_id: u32,
 }
+
+/// No transport header starts further from the start of its frame.
+pub const MAX_L4_OFFSET: u16 = 0x7ff;
+
+impl<F: Family> Packet<F> {
+    /// Where the transport header starts, in bytes from the start of the frame, at most
+    /// [`MAX_L4_OFFSET`]. The mask changes nothing, but is a bound that a verifier keeps where the
+    /// value is spilled to the stack: before Linux 6.8 it forgets there what a comparison told it.
+    #[inline(always)]
+    pub const fn l4(&self) -> usize {
+        (self.l4_offset & MAX_L4_OFFSET) as usize
+    }
+}

@@ -23,23 +23,59 @@ pub mod flags {
     pub const ALL: u32 = ICC | INTERNAL | MASQUERADE | UNPROTECTED | ROUTED | TRUSTED;
 }
 
-/// One side of a flow, as policy sees it.
+/// Whose side of a flow it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Party {
+pub enum Role {
     /// The host itself.
-    Host {
-        /// The network whose gateway address this is; 0: another address of the host.
-        gateway_of: u32,
-    },
+    Host,
     /// A container.
-    Container {
-        /// Its network.
-        network: u32,
-        /// That network's [`flags`], in the family of the flow.
-        flags: u32,
-    },
+    Container,
     /// Anything beyond the host.
     Outside,
+}
+
+/// One side of a flow, as policy sees it. Every field has a value in every role: a verifier before
+/// Linux 6.3 refuses to copy what was never written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Party {
+    /// Whose side it is.
+    pub role: Role,
+    /// A container's network; the network whose gateway address the host's is; else 0.
+    pub network: u32,
+    /// A container's network's [`flags`], in the family of the flow; else 0.
+    pub flags: u32,
+}
+
+impl Party {
+    /// Anything beyond the host.
+    pub const OUTSIDE: Self = Self {
+        role: Role::Outside,
+        network: 0,
+        flags: 0,
+    };
+
+    /// The host itself, by an address that is the gateway of a network; 0: by another one.
+    pub const fn host(gateway_of: u32) -> Self {
+        Self {
+            role: Role::Host,
+            network: gateway_of,
+            flags: 0,
+        }
+    }
+
+    /// A container of a network with these [`flags`].
+    pub const fn container(network: u32, flags: u32) -> Self {
+        Self {
+            role: Role::Container,
+            network,
+            flags,
+        }
+    }
+
+    /// Whether it is a container of this network.
+    pub const fn is_of(self, network: u32) -> bool {
+        matches!(self.role, Role::Container) && self.network == network
+    }
 }
 
 /// Whether a mapping (a published port or a service) leads to the receiver.
@@ -65,60 +101,44 @@ pub enum Access {
 /// The reason why the flow must not be.
 #[inline(always)]
 pub const fn decide(from: Party, to: Party, access: Access) -> Result<(), DropReason> {
-    match (from, to) {
-        (Party::Host { .. } | Party::Outside, Party::Host { .. } | Party::Outside) => Ok(()),
-        (Party::Host { .. }, Party::Container { .. }) => Ok(()),
-        (Party::Container { network, flags }, Party::Host { gateway_of }) => {
-            if flags & INTERNAL != 0 && gateway_of != network {
+    match (from.role, to.role) {
+        (Role::Host | Role::Outside, Role::Host | Role::Outside)
+        | (Role::Host, Role::Container) => Ok(()),
+        (Role::Container, Role::Host) => {
+            if from.flags & INTERNAL != 0 && to.network != from.network {
                 return Err(DropReason::InternalNetwork);
             }
             Ok(())
         }
-        (Party::Container { flags, .. }, Party::Outside) => {
-            if flags & INTERNAL != 0 {
+        (Role::Container, Role::Outside) => {
+            if from.flags & INTERNAL != 0 {
                 return Err(DropReason::InternalNetwork);
             }
             Ok(())
         }
-        (Party::Outside, Party::Container { flags, .. }) => {
-            if flags & INTERNAL != 0 {
+        (Role::Container, Role::Container) if from.network == to.network => match access {
+            Access::Direct | Access::Opened if to.flags & ICC == 0 => Err(DropReason::IccDisabled),
+            _ => Ok(()),
+        },
+        (Role::Container | Role::Outside, Role::Container) => {
+            if (from.flags | to.flags) & INTERNAL != 0 {
                 return Err(DropReason::InternalNetwork);
             }
             match access {
                 Access::Published | Access::Opened => Ok(()),
-                Access::Direct if flags & UNPROTECTED != 0 => Ok(()),
-                Access::Direct | Access::Service | Access::Linked => Err(DropReason::DirectAccess),
+                Access::Direct if to.flags & UNPROTECTED != 0 => Ok(()),
+                Access::Direct | Access::Service | Access::Linked => Err(not_opened(from)),
             }
         }
-        (
-            Party::Container {
-                network: from,
-                flags: from_flags,
-            },
-            Party::Container {
-                network: to,
-                flags: to_flags,
-            },
-        ) => {
-            if from == to {
-                return match access {
-                    Access::Direct | Access::Opened if to_flags & ICC == 0 => {
-                        Err(DropReason::IccDisabled)
-                    }
-                    _ => Ok(()),
-                };
-            }
-            if (from_flags | to_flags) & INTERNAL != 0 {
-                return Err(DropReason::InternalNetwork);
-            }
-            match access {
-                Access::Published | Access::Opened => Ok(()),
-                Access::Direct if to_flags & UNPROTECTED != 0 => Ok(()),
-                Access::Direct | Access::Service | Access::Linked => {
-                    Err(DropReason::IsolatedNetwork)
-                }
-            }
-        }
+    }
+}
+
+/// Why a container's own address is closed to somebody of elsewhere.
+#[inline(always)]
+const fn not_opened(from: Party) -> DropReason {
+    match from.role {
+        Role::Container => DropReason::IsolatedNetwork,
+        _ => DropReason::DirectAccess,
     }
 }
 

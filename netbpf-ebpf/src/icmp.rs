@@ -63,7 +63,7 @@ pub fn related<F: Stages>(hook: Hook, skb: Skb, in_ifindex: u32, unrelated: Verd
     let Some(packet) = F::packet() else {
         return refuse(hook, skb, DropReason::Malformed);
     };
-    let Some(inner) = inner::<F>(skb, packet.l4_offset as usize + HEADER) else {
+    let Some(inner) = inner::<F>(skb, packet.l4() + HEADER) else {
         return finish(hook, skb, unrelated);
     };
     let Some(key) = F::key() else {
@@ -166,7 +166,7 @@ fn rewritten<F: Stages>(
     outer.src_addr = src;
     outer.dst_addr = dst;
     let addresses = rewrite::address_difference(&packet.tuple, &outer);
-    let l4 = packet.l4_offset as usize;
+    let l4 = packet.l4();
     skb.set_icmp_sum::<F>(l4, diff, addresses, rewrite::ipv6_flag::<F>())
         && F::set_network(skb, src, dst, hops)
 }

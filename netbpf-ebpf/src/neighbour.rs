@@ -118,13 +118,13 @@ impl OnLink for V6 {
                 Some(Verdict::drop(DropReason::RouterImpersonation))
             }
             icmpv6::NEIGHBOUR_SOLICITATION => {
-                let Some(target) = skb.neighbour_target(packet.l4_offset as usize) else {
+                let Some(target) = skb.neighbour_target(packet.l4()) else {
                     return Some(Verdict::drop(DropReason::Malformed));
                 };
                 Some(to_known_or_bridge(by_address(&target, interface)))
             }
             icmpv6::NEIGHBOUR_ADVERTISEMENT => {
-                let Some(target) = skb.neighbour_target(packet.l4_offset as usize) else {
+                let Some(target) = skb.neighbour_target(packet.l4()) else {
                     return Some(Verdict::drop(DropReason::Malformed));
                 };
                 if !may_advertise(&target, interface) {

@@ -121,7 +121,7 @@ fn packet<F: Wire>(skb: Skb, packet: &mut Packet<F>) -> Result<(), DropReason> {
 
 #[inline(always)]
 fn transport<F: Wire>(skb: Skb, packet: &mut Packet<F>, payload: usize) -> Result<(), DropReason> {
-    let l4 = packet.l4_offset as usize;
+    let l4 = packet.l4();
     let tuple = &mut packet.tuple;
     match tuple.proto {
         proto::TCP => {

@@ -6,7 +6,7 @@ use netbpf_common::{
     family::Family,
     nat::{MappingKey, PublishTarget, target_flags},
     packet::Packet,
-    policy::{Access, Party, decide, flags},
+    policy::{Access, Party, Role, decide, flags},
     senders::{LinkKey, ScopedAddr, TrustedInterface, admits},
     tuple::{Direction, Tuple},
     verdict::DropReason,
@@ -28,20 +28,17 @@ pub fn stays_on_link<F: Family>(addr: &F::Addr) -> bool {
 #[inline(always)]
 pub const fn host(address: Option<&HostAddress>) -> Party {
     match address {
-        Some(address) if address.flags & host_address_flags::GATEWAY != 0 => Party::Host {
-            gateway_of: address.network,
-        },
-        _ => Party::Host { gateway_of: 0 },
+        Some(address) if address.flags & host_address_flags::GATEWAY != 0 => {
+            Party::host(address.network)
+        }
+        _ => Party::host(0),
     }
 }
 
 /// A container of a network.
 #[inline(always)]
 pub fn container<F: Family>(id: u32, network: &Network) -> Party {
-    Party::Container {
-        network: id,
-        flags: F::flags(network),
-    }
+    Party::container(id, F::flags(network))
 }
 
 /// Whether both containers of a flow are still the same, and its mapping stands.
@@ -120,7 +117,7 @@ fn flow_to_own_address<F: Tables>(
     to: &Receiver<'_>,
 ) -> Result<(), DropReason> {
     let party = container::<F>(to.network_id, to.network);
-    if is_neighbour(from.party, to.network_id) {
+    if from.party.is_of(to.network_id) {
         return decide(from.party, party, neighbours_access(tuple, from, to));
     }
     let of = F::flags(to.network);
@@ -137,12 +134,6 @@ fn flow_to_own_address<F: Tables>(
         return listed(target, &tuple.src_addr);
     }
     decide(from.party, party, Access::Direct)
-}
-
-/// Whether a party is a container of this network.
-#[inline(always)]
-pub const fn is_neighbour(party: Party, of: u32) -> bool {
-    matches!(party, Party::Container { network, .. } if network == of)
 }
 
 /// How a container reaches another one of its network.
@@ -228,7 +219,7 @@ pub fn still_allows<F: Tables>(half: Half<F>, key: &Tuple<F>) -> bool {
         }
         _ => {
             let is_rewritten = original.flags & entry_flags::REWRITE != 0;
-            decide(from.party, Party::Outside, Access::Direct).is_ok()
+            decide(from.party, Party::OUTSIDE, Access::Direct).is_ok()
                 && (original.in_endpoint == 0 || is_rewritten == is_masqueraded(from.party))
         }
     }
@@ -256,7 +247,7 @@ fn asker<F: Tables>(original: Half<F>, first: &Tuple<F>) -> Option<Asker> {
     let party = if original.in_ifindex == origin::HOST || is_local {
         host(F::host_address(&first.src_addr))
     } else {
-        Party::Outside
+        Party::OUTSIDE
     };
     Some(Asker {
         party,
@@ -280,7 +271,7 @@ fn reaches_container<F: Tables>(original: Half<F>, first: &Tuple<F>, from: &Aske
         network,
     };
     // What the host's own processes ask for was settled where they did, by an address of its own.
-    if matches!(from.party, Party::Host { .. }) {
+    if from.party.role == Role::Host {
         let asked = &first.dst_addr;
         return original.flags & entry_flags::REWRITE == 0
             || F::is_loopback(asked)
@@ -300,7 +291,7 @@ fn reaches_container<F: Tables>(original: Half<F>, first: &Tuple<F>, from: &Aske
     target.mapping == original.mapping
         && target.endpoint == to.endpoint
         && decide(from.party, party, Access::Published).is_ok()
-        && (is_neighbour(from.party, to.network_id) || listed(target, &first.src_addr).is_ok())
+        && (from.party.is_of(to.network_id) || listed(target, &first.src_addr).is_ok())
 }
 
 /// Whether a masqueraded flow has a source address that the host no longer has.
@@ -329,5 +320,5 @@ pub fn mtu_to<F: Family>(half: &Entry<F>) -> u16 {
 
 #[inline(always)]
 const fn is_masqueraded(from: Party) -> bool {
-    matches!(from, Party::Container { flags: of, .. } if of & flags::MASQUERADE != 0)
+    from.flags & flags::MASQUERADE != 0
 }

@@ -531,7 +531,7 @@ impl Skb {
         addresses: u32,
         ipv6_flag: bool,
     ) -> bool {
-        let l4 = packet.l4_offset as usize;
+        let l4 = packet.l4();
         let old = packet.tuple;
         match old.proto {
             proto::TCP => {

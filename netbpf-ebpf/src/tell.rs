@@ -57,9 +57,7 @@ pub enum Quote {
 /// 3.2.2; RFC 4443, 2.4).
 #[inline(always)]
 pub fn can_quote<F: Stages>(packet: &Packet<F>) -> bool {
-    packet.l4_offset as usize == L3 + F::HEADER
-        && packet.fragment == Fragment::None
-        && !icmp::is_error(packet)
+    packet.l4() == L3 + F::HEADER && packet.fragment == Fragment::None && !icmp::is_error(packet)
 }
 
 /// Answers the scratch packet: it is too big for the MTU `what`, or [`OUT_OF_HOPS`], or

@@ -14,30 +14,20 @@ const QUIET: u32 = 3;
 const INNER: u32 = 4;
 const OTHER_INNER: u32 = 5;
 
-const fn container(network: u32, flags: u32) -> Party {
-    Party::Container { network, flags }
-}
-
-const fn gateway_of(network: u32) -> Party {
-    Party::Host {
-        gateway_of: network,
-    }
-}
-
-const HOST: Party = gateway_of(0);
-const OUTSIDE: Party = Party::Outside;
-const WEB: Party = container(FRONT, ICC | MASQUERADE);
-const DB: Party = container(BACK, ICC | MASQUERADE);
+const HOST: Party = Party::host(0);
+const OUTSIDE: Party = Party::OUTSIDE;
+const WEB: Party = Party::container(FRONT, ICC | MASQUERADE);
+const DB: Party = Party::container(BACK, ICC | MASQUERADE);
 /// In a network of gateway mode `nat-unprotected`.
-const BARE: Party = container(BACK, ICC | MASQUERADE | UNPROTECTED);
+const BARE: Party = Party::container(BACK, ICC | MASQUERADE | UNPROTECTED);
 /// In a network with `icc = false`.
-const LONER: Party = container(QUIET, MASQUERADE);
+const LONER: Party = Party::container(QUIET, MASQUERADE);
 /// In an internal network.
-const VAULT: Party = container(INNER, ICC | INTERNAL);
+const VAULT: Party = Party::container(INNER, ICC | INTERNAL);
 /// In another internal network.
-const SAFE: Party = container(OTHER_INNER, ICC | INTERNAL);
+const SAFE: Party = Party::container(OTHER_INNER, ICC | INTERNAL);
 /// In an internal network with `icc = false`.
-const CELL: Party = container(INNER, INTERNAL);
+const CELL: Party = Party::container(INNER, INTERNAL);
 
 #[test]
 fn flows_are_judged_as_the_table_says() {
@@ -55,7 +45,7 @@ fn flows_are_judged_as_the_table_says() {
         (OUTSIDE, VAULT,                 Direct,    internal),
         (OUTSIDE, VAULT,                 Service,   internal),
         (OUTSIDE, HOST,                  Direct,    yes),
-        (OUTSIDE, gateway_of(FRONT),     Direct,    yes),
+        (OUTSIDE, Party::host(FRONT),     Direct,    yes),
 
         (HOST,    WEB,                   Direct,    yes),
         (HOST,    WEB,                   Published, yes),
@@ -63,7 +53,7 @@ fn flows_are_judged_as_the_table_says() {
         (HOST,    LONER,                 Direct,    yes),
         (HOST,    VAULT,                 Direct,    yes),
         (HOST,    CELL,                  Direct,    yes),
-        (gateway_of(INNER), VAULT,       Direct,    yes),
+        (Party::host(INNER), VAULT,       Direct,    yes),
         (HOST,    OUTSIDE,               Direct,    yes),
 
         (WEB,     WEB,                   Direct,    yes),
@@ -111,11 +101,11 @@ fn flows_are_judged_as_the_table_says() {
         (CELL,    CELL,                  Linked,    yes),
 
         (WEB,     HOST,                  Direct,    yes),
-        (WEB,     gateway_of(FRONT),     Direct,    yes),
-        (WEB,     gateway_of(BACK),      Direct,    yes),
+        (WEB,     Party::host(FRONT),     Direct,    yes),
+        (WEB,     Party::host(BACK),      Direct,    yes),
         (LONER,   HOST,                  Direct,    yes),
-        (VAULT,   gateway_of(INNER),     Direct,    yes),
-        (VAULT,   gateway_of(FRONT),     Direct,    internal),
+        (VAULT,   Party::host(INNER),     Direct,    yes),
+        (VAULT,   Party::host(FRONT),     Direct,    internal),
         (VAULT,   HOST,                  Direct,    internal),
         (WEB,     OUTSIDE,               Direct,    yes),
         (LONER,   OUTSIDE,               Direct,    yes),
@@ -136,7 +126,7 @@ fn network() -> impl Strategy<Value = u32> {
 }
 
 fn any_container() -> impl Strategy<Value = Party> {
-    (network(), any_flags()).prop_map(|(network, flags)| container(network, flags))
+    (network(), any_flags()).prop_map(|(network, flags)| Party::container(network, flags))
 }
 
 fn any_flags() -> impl Strategy<Value = u32> {
@@ -144,7 +134,7 @@ fn any_flags() -> impl Strategy<Value = u32> {
 }
 
 fn host() -> impl Strategy<Value = Party> {
-    prop_oneof![Just(HOST), network().prop_map(gateway_of)]
+    prop_oneof![Just(HOST), network().prop_map(Party::host)]
 }
 
 fn party() -> impl Strategy<Value = Party> {
@@ -160,12 +150,8 @@ proptest! {
     fn an_internal_network_reaches_nothing_but_itself_and_its_own_gateway(
         network in network(), flags in any_flags(), to in party(), access in access(),
     ) {
-        let from = container(network, flags | INTERNAL);
-        let is_own = match to {
-            Party::Host { gateway_of } => gateway_of == network,
-            Party::Container { network: other, .. } => other == network,
-            Party::Outside => false,
-        };
+        let from = Party::container(network, flags | INTERNAL);
+        let is_own = to.role != Role::Outside && to.network == network;
         prop_assert!(is_own || decide(from, to, access) == Err(InternalNetwork));
     }
 
@@ -173,12 +159,8 @@ proptest! {
     fn an_internal_network_is_reached_by_nobody_but_itself_and_the_host(
         from in party(), network in network(), flags in any_flags(), access in access(),
     ) {
-        let to = container(network, flags | INTERNAL);
-        let may = match from {
-            Party::Host { .. } => true,
-            Party::Container { network: other, .. } => other == network,
-            Party::Outside => false,
-        };
+        let to = Party::container(network, flags | INTERNAL);
+        let may = from.role == Role::Host || from.is_of(network);
         prop_assert!(may || decide(from, to, access) == Err(InternalNetwork));
     }
 
@@ -192,7 +174,7 @@ proptest! {
             Service | Linked => false,
         };
         let is_internal = flags & INTERNAL != 0;
-        let verdict = decide(OUTSIDE, container(network, flags), access);
+        let verdict = decide(OUTSIDE, Party::container(network, flags), access);
         prop_assert_eq!(verdict.is_ok(), may && !is_internal);
     }
 
@@ -201,10 +183,10 @@ proptest! {
         from in network(), further in 1..4_u32, flags in (any_flags(), any_flags()),
         access in access(),
     ) {
-        let to = container(from + further, flags.1);
+        let to = Party::container(from + further, flags.1);
         let is_internal = flags.0 & INTERNAL != 0;
         prop_assert_eq!(
-            decide(container(from, flags.0), to, access).is_ok(),
+            decide(Party::container(from, flags.0), to, access).is_ok(),
             decide(OUTSIDE, to, access).is_ok() && !is_internal
         );
     }
@@ -213,7 +195,7 @@ proptest! {
     fn neighbours_need_icc_or_a_mapping_or_a_link(
         network in network(), flags in any_flags(), access in access(),
     ) {
-        let neighbour = container(network, flags);
+        let neighbour = Party::container(network, flags);
         let may = flags & ICC != 0 || matches!(access, Published | Service | Linked);
         prop_assert_eq!(decide(neighbour, neighbour, access).is_ok(), may);
     }
@@ -223,8 +205,8 @@ proptest! {
         from in party(), network in network(), flags in any_flags(), access in access(),
     ) {
         const OPENED: u32 = ROUTED | flags::TRUSTED;
-        let with = container(network, flags | OPENED);
-        let without = container(network, flags & !OPENED);
+        let with = Party::container(network, flags | OPENED);
+        let without = Party::container(network, flags & !OPENED);
         prop_assert_eq!(decide(from, with, access), decide(from, without, access));
     }
 
@@ -237,8 +219,8 @@ proptest! {
     fn masquerade_plays_no_part(
         from in party(), network in network(), flags in any_flags(), access in access(),
     ) {
-        let with = container(network, flags | MASQUERADE);
-        let without = container(network, flags & !MASQUERADE);
+        let with = Party::container(network, flags | MASQUERADE);
+        let without = Party::container(network, flags & !MASQUERADE);
         prop_assert_eq!(decide(from, with, access), decide(from, without, access));
         prop_assert_eq!(decide(with, from, access), decide(without, from, access));
     }

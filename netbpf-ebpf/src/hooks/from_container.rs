@@ -503,7 +503,7 @@ fn to_container<F: Stages>(packet: &Packet<F>, sender: &Sender, endpoint: &Endpo
 /// Out of the host: masqueraded, unless the network is not.
 #[inline(always)]
 fn to_outside<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdict {
-    if let Err(reason) = decide(sender.party::<F>(), Party::Outside, Access::Direct) {
+    if let Err(reason) = decide(sender.party::<F>(), Party::OUTSIDE, Access::Direct) {
         return reason.into();
     }
     let via_ifindex = sender.network.bridge_ifindex;

@@ -157,7 +157,7 @@ fn published<F: Stages>(skb: Skb, packet: &Packet<F>, target: &PublishTarget<F>)
         return DropReason::NoEndpoint.into();
     };
     let party = policy::container::<F>(endpoint.network, network);
-    let allowed = decide(Party::Outside, party, Access::Published)
+    let allowed = decide(Party::OUTSIDE, party, Access::Published)
         .and_then(|()| policy::listed(target, &packet.tuple.src_addr));
     if let Err(reason) = allowed {
         return reason.into();
@@ -181,7 +181,7 @@ fn to_container<F: Stages>(skb: Skb, packet: &Packet<F>, endpoint: &Endpoint) ->
         return DropReason::DirectAccess.into();
     };
     let from = Asker {
-        party: Party::Outside,
+        party: Party::OUTSIDE,
         endpoint: 0,
         ifindex: skb.ifindex(),
     };
