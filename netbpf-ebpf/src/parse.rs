@@ -70,18 +70,17 @@ pub fn into_scratch<F: Wire + Tables>(skb: Skb) -> u32 {
     }
 }
 
-/// The packet in this CPU's scratch, freshly parsed.
+/// Parses into this CPU's scratch. It is for the hook itself to ask for, not for one of its stages:
+/// the stacks of a chain of calls add up.
 ///
 /// # Errors
 ///
 /// [`DropReason::Malformed`] for whatever can't be understood,
 /// [`DropReason::FragmentWithoutFirst`].
 #[inline(always)]
-pub fn parsed<F: Tables + Subprograms>(skb: Skb) -> Result<&'static Packet<F>, DropReason> {
+pub fn parsed<F: Subprograms>(skb: Skb) -> Result<(), DropReason> {
     match F::parse(skb) {
-        0 => F::packet()
-            .map(|packet| &*packet)
-            .ok_or(DropReason::Malformed),
+        0 => Ok(()),
         code if code == self::code(DropReason::FragmentWithoutFirst) => {
             Err(DropReason::FragmentWithoutFirst)
         }

@@ -65,6 +65,9 @@ fn arp(skb: Skb) -> i32 {
 
 #[inline(always)]
 fn stages<F: Stages>(skb: Skb) -> i32 {
+    if let Err(reason) = parse::parsed::<F>(skb) {
+        return refuse(Hook::FromContainer, skb, reason);
+    }
     walk::<F>(
         Hook::FromContainer,
         skb,
@@ -77,13 +80,10 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
 /// An IP packet: the action, or [`UNKNOWN`].
 #[inline(always)]
 pub fn ip<F: Stages>(skb: Skb) -> i32 {
-    let packet = match parse::parsed::<F>(skb) {
-        Ok(packet) => packet,
-        Err(reason) => return refuse(Hook::FromContainer, skb, reason),
-    };
-    let Some(ethernet) = skb.ethernet() else {
+    let (Some(packet), Some(ethernet)) = (F::packet(), skb.ethernet()) else {
         return refuse(Hook::FromContainer, skb, DropReason::Malformed);
     };
+    let packet = &*packet;
     // Neither is ever a flow, and both have a tuple that an echo with the identifier 0 has.
     if F::is_on_link(packet) || icmp::is_error(packet) {
         return UNKNOWN;

@@ -37,6 +37,9 @@ pub fn from_local(skb: Skb) -> i32 {
 
 #[inline(always)]
 fn stages<F: Stages>(skb: Skb) -> i32 {
+    if parse::parsed::<F>(skb).is_err() {
+        return finish(Hook::FromLocal, skb, Verdict::PASS);
+    }
     walk::<F>(
         Hook::FromLocal,
         skb,
@@ -49,9 +52,10 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
 /// An IP packet: the action, [`UNKNOWN`], or [`TELL`] and what.
 #[inline(always)]
 pub fn ip<F: Stages>(skb: Skb) -> i32 {
-    let Ok(packet) = parse::parsed::<F>(skb) else {
-        return finish(Hook::FromLocal, skb, Verdict::PASS);
+    let Some(packet) = F::packet() else {
+        return refuse(Hook::FromLocal, skb, DropReason::Malformed);
     };
+    let packet = &*packet;
     // An error has the tuple of an echo with the identifier 0.
     if icmp::is_error(packet) {
         return UNKNOWN;

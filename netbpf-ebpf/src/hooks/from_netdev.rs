@@ -42,6 +42,9 @@ pub fn from_netdev(skb: Skb) -> i32 {
 
 #[inline(always)]
 fn stages<F: Stages>(skb: Skb) -> i32 {
+    if let Err(reason) = parse::parsed::<F>(skb) {
+        return not_understood::<F>(skb, reason);
+    }
     walk::<F>(
         Hook::FromNetdev,
         skb,
@@ -54,10 +57,10 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
 /// An IP packet: the action, or [`UNKNOWN`].
 #[inline(always)]
 pub fn ip<F: Stages>(skb: Skb) -> i32 {
-    let packet = match parse::parsed::<F>(skb) {
-        Ok(packet) => packet,
-        Err(reason) => return not_understood::<F>(skb, reason),
+    let Some(packet) = F::packet() else {
+        return refuse(Hook::FromNetdev, skb, DropReason::Malformed);
     };
+    let packet = &*packet;
     // Neither is ever a flow; an error has the tuple of an echo with the identifier 0.
     if icmp::is_error(packet) || skb.is_to_everybody() {
         return UNKNOWN;
@@ -73,7 +76,7 @@ pub fn ip<F: Stages>(skb: Skb) -> i32 {
 }
 
 /// Dropped if it is for a container, else left to the host.
-#[inline(always)]
+#[inline(never)]
 fn not_understood<F: Stages>(skb: Skb, reason: DropReason) -> i32 {
     let verdict = match F::addresses(skb) {
         Some((src, dst)) if !F::is_multicast(&dst) && is_martian::<F>(&src) => {

@@ -17,10 +17,10 @@ use netbpf_common::{
 use crate::{
     conntrack::{self, Known},
     hooks::{Stages, UNKNOWN, finish, refuse, walk},
-    maps, nat, parse, policy,
+    maps::{self, Tables},
+    nat, parse, policy,
     skb::Skb,
     socket,
-    subprograms::Subprograms,
 };
 
 const ARP: u16 = 0x0806;
@@ -47,6 +47,10 @@ pub fn to_container(skb: Skb) -> i32 {
 /// container's first answer would look like the first packet of a flow.
 #[inline(always)]
 fn stages<F: Stages>(skb: Skb) -> i32 {
+    // What the host's own stack made and we can't parse is not ours to judge.
+    if parse::parsed::<F>(skb).is_err() {
+        return finish(Hook::ToContainer, skb, Verdict::PASS);
+    }
     walk::<F>(
         Hook::ToContainer,
         skb,
@@ -59,10 +63,10 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
 /// An IP packet from the host: the action, or [`UNKNOWN`].
 #[inline(always)]
 pub fn from_host<F: Stages>(skb: Skb) -> i32 {
-    // What the host's own stack made and we can't parse is not ours to judge.
-    let Ok(packet) = parse::parsed::<F>(skb) else {
-        return finish(Hook::ToContainer, skb, Verdict::PASS);
+    let Some(packet) = F::packet() else {
+        return refuse(Hook::ToContainer, skb, DropReason::Malformed);
     };
+    let packet = &*packet;
     let Some(half) = conntrack::find(&packet.tuple, origin::HOST) else {
         return UNKNOWN;
     };
@@ -175,8 +179,8 @@ fn from_elsewhere(skb: Skb) -> i32 {
 #[inline(always)]
 fn from_outside(skb: Skb) -> i32 {
     match skb.ethernet() {
-        Some(ethernet) if ethernet.ether_type == V4::ETHER_TYPE => V4::to_container_routed(skb),
-        Some(ethernet) if ethernet.ether_type == V6::ETHER_TYPE => V6::to_container_routed(skb),
+        Some(ethernet) if ethernet.ether_type == V4::ETHER_TYPE => outsiders::<V4>(skb),
+        Some(ethernet) if ethernet.ether_type == V6::ETHER_TYPE => outsiders::<V6>(skb),
         _ => refuse(Hook::ToContainer, skb, DropReason::DirectAccess),
     }
 }
@@ -201,8 +205,20 @@ fn is_neighbour_discovery(skb: Skb) -> bool {
     match ethernet.ether_type {
         ARP => true,
         V6::ETHER_TYPE => parse::parsed::<V6>(skb)
-            .is_ok_and(|packet| packet.tuple.is_icmp() && (133..=137).contains(&packet.icmp_type)),
+            .ok()
+            .and_then(|()| V6::packet())
+            .is_some_and(|packet| {
+                packet.tuple.is_icmp() && (133..=137).contains(&packet.icmp_type)
+            }),
         _ => false,
+    }
+}
+
+#[inline(always)]
+fn outsiders<F: Stages>(skb: Skb) -> i32 {
+    match parse::parsed::<F>(skb) {
+        Ok(()) => F::to_container_routed(skb),
+        Err(_) => refuse(Hook::ToContainer, skb, DropReason::Malformed),
     }
 }
 
@@ -210,7 +226,7 @@ fn is_neighbour_discovery(skb: Skb) -> bool {
 /// translation.
 #[inline(always)]
 pub fn routed<F: Stages>(skb: Skb) -> i32 {
-    let Ok(packet) = parse::parsed::<F>(skb) else {
+    let Some(packet) = F::packet() else {
         return refuse(Hook::ToContainer, skb, DropReason::Malformed);
     };
     let is_known = conntrack::find(&packet.tuple, origin::OUTSIDE)

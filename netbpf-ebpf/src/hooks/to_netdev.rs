@@ -23,7 +23,6 @@ use crate::{
     nat::commit,
     parse, policy, rewrite,
     skb::Skb,
-    subprograms::Subprograms,
 };
 
 /// The hook.
@@ -52,6 +51,9 @@ fn from_host(skb: Skb) -> i32 {
 
 #[inline(always)]
 fn stages<F: Stages>(skb: Skb) -> i32 {
+    if parse::parsed::<F>(skb).is_err() {
+        return finish(Hook::ToNetdev, skb, Verdict::PASS);
+    }
     walk::<F>(
         Hook::ToNetdev,
         skb,
@@ -65,9 +67,10 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
 /// its answers.
 #[inline(always)]
 pub fn host<F: Stages>(skb: Skb) -> i32 {
-    let Ok(packet) = parse::parsed::<F>(skb) else {
-        return finish(Hook::ToNetdev, skb, Verdict::PASS);
+    let Some(packet) = F::packet() else {
+        return refuse(Hook::ToNetdev, skb, DropReason::Malformed);
     };
+    let packet = &*packet;
     let tuple = &packet.tuple;
     let has_ports = tuple.proto == proto::TCP || tuple.proto == proto::UDP;
     if !has_ports && !is_echo_request(packet) {
@@ -161,18 +164,26 @@ fn draft<F: Stages>() -> Option<u32> {
 fn from_bridge(skb: Skb) -> i32 {
     skb.pull_headers();
     match skb.ether_type() {
-        Some(V4::ETHER_TYPE) => V4::to_netdev(skb),
-        Some(V6::ETHER_TYPE) => V6::to_netdev(skb),
+        Some(V4::ETHER_TYPE) => forwarded::<V4>(skb),
+        Some(V6::ETHER_TYPE) => forwarded::<V6>(skb),
         _ => finish(Hook::ToNetdev, skb, Verdict::PASS),
+    }
+}
+
+#[inline(always)]
+fn forwarded<F: Stages>(skb: Skb) -> i32 {
+    match parse::parsed::<F>(skb) {
+        Ok(()) => F::to_netdev(skb),
+        Err(reason) => refuse(Hook::ToNetdev, skb, reason),
     }
 }
 
 /// An IP packet that the stack forwards from one of our bridges.
 #[inline(always)]
 pub fn ip<F: Stages>(skb: Skb) -> i32 {
-    let verdict = match parse::parsed::<F>(skb) {
-        Ok(packet) => translate(skb, packet),
-        Err(reason) => Verdict::drop(reason),
+    let verdict = match F::packet() {
+        Some(packet) => translate(skb, packet),
+        None => Verdict::drop(DropReason::Malformed),
     };
     finish(Hook::ToNetdev, skb, verdict)
 }
