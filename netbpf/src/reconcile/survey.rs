@@ -2,16 +2,25 @@
 //!
 //! Reads only. What it finds wrong is found before the first step.
 
+mod contents;
+mod facts;
+mod links;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
-    net::IpAddr,
-    path::{Path, PathBuf},
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result};
-use netbpf_common::{config::GlobalConfig, endpoint::Interface, verdict::Hook};
+use netbpf_common::{config::GlobalConfig, verdict::Hook};
 
+use self::links::{
+    adopt_macs, bridge_seen, check_holders, check_netns_path, end_seen, namespace_seen,
+};
+pub use self::{
+    facts::{facts, reserved_ports, stands},
+    links::{inside, is_pair},
+};
 use super::{noted, ranges};
 use crate::{
     dataplane::{
@@ -20,25 +29,14 @@ use crate::{
         maps::{Contents, Maps, Sizes},
         socket,
     },
-    error::Error,
     host::{
-        Host, Netns, Observed, Rtnl,
-        address::Address,
-        bpffs::PinDirs,
-        cgroup,
-        kernel::Features,
-        link::{BridgeFound, Link, Mark},
-        netns,
-        route::Route,
-        section, tc, xfrm,
+        Host, Netns, Observed, address::Address, bpffs::PinDirs, cgroup, link::Link, route::Route,
+        section, tc,
     },
-    model::{Index, Model},
-    naming,
+    model::Model,
     plan::{self, Facts},
-    state::{AdoptedBridge, Change as Noted, Instance, Journal, Origin},
+    state::{Change as Noted, Instance, Journal},
 };
-
-const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// What stands under the name of a wanted bridge.
 #[derive(Clone, Debug)]
@@ -247,63 +245,6 @@ pub fn survey(
     Ok(survey)
 }
 
-/// What the plan needs to know of the host. Addresses that this instance gave are left out: the
-/// plan itself says which there are to be.
-pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts> {
-    let names: BTreeMap<u32, &str> = observed
-        .links
-        .iter()
-        .map(|link| (link.index, link.name.as_str()))
-        .collect();
-    let given: BTreeSet<(&str, IpAddr)> = noted
-        .iter()
-        .filter_map(|change| match change {
-            Noted::Address { interface, net } => Some((interface.as_str(), net.addr())),
-            _ => None,
-        })
-        .collect();
-    let is_given = |address: &Address| {
-        names
-            .get(&address.index)
-            .is_some_and(|name| given.contains(&(name, address.addr())))
-    };
-    let routers = host.rtnl().links_with_advertised_default()?;
-    let features = Features::detect()?;
-    Ok(Facts {
-        has_ipsec: xfrm::has_policies()?,
-        lacks_fib_source: !features.fib_lookup_src,
-        links: observed.links.clone(),
-        link_index: Index::default(),
-        addresses: observed
-            .addresses
-            .iter()
-            .filter(|it| !is_given(it))
-            .copied()
-            .collect(),
-        adopted: noted
-            .iter()
-            .filter_map(|change| match change {
-                Noted::AdoptedBridge(bridge) if stands(bridge, observed) => {
-                    Some((bridge.name.clone(), bridge.mac))
-                }
-                _ => None,
-            })
-            .collect(),
-        reserved_ports: reserved_ports()?,
-        netns_cookie: Netns::current_cookie(),
-        advertised_routers: routers
-            .iter()
-            .filter_map(|index| names.get(index).map(|name| (*name).to_owned()))
-            .collect(),
-    })
-}
-
-/// Whether a bridge that was adopted is still the one that it was.
-pub fn stands(bridge: &AdoptedBridge, observed: &Observed) -> bool {
-    let mut links = observed.links.iter();
-    links.any(|link| link.name == bridge.name && [0, link.index].contains(&bridge.index))
-}
-
 /// The qdiscs that we made and that are still there.
 fn qdiscs(host: &Host, noted: &[Noted]) -> Result<Vec<Noted>> {
     let mut found = Vec::new();
@@ -315,51 +256,6 @@ fn qdiscs(host: &Host, noted: &[Noted]) -> Result<Vec<Noted>> {
         found.extend(link.map(|link| noted::qdisc(&link.name, link.index)));
     }
     Ok(found)
-}
-
-/// The administrator's reserved ports, as ranges.
-pub fn reserved_ports() -> Result<Vec<(u16, u16)>> {
-    let text = fs::read_to_string(RESERVED_PORTS)
-        .with_context(|| format!("failed to read {RESERVED_PORTS}"))?;
-    Ok(parse_reserved_ports(&text))
-}
-
-/// Reads `8080,9148-9150`; what is no port is left out.
-fn parse_reserved_ports(text: &str) -> Vec<(u16, u16)> {
-    text.trim()
-        .split(',')
-        .filter_map(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            Some((first.parse().ok()?, last.parse().ok()?))
-        })
-        .collect()
-}
-
-fn bridge_seen(host: &Host, instance: &Instance, bridge: &plan::Bridge) -> Result<BridgeSeen> {
-    let prefix = plan::alias_prefix(instance.name());
-    // An adopted bridge has another MAC than the one that marks ours.
-    let mac = naming::bridge_mac(instance.name(), &bridge.network);
-    let mark = Mark {
-        alias: &bridge.alias,
-        mac,
-    };
-    Ok(
-        match host.rtnl().find_bridge(&mark, &bridge.name, &prefix)? {
-            BridgeFound::Missing => BridgeSeen::Missing,
-            BridgeFound::Ours(link) => BridgeSeen::Ours(link),
-            BridgeFound::Adoptable(link) => match link.alias.as_deref() {
-                Some(alias) if alias.starts_with(&prefix) => BridgeSeen::Outdated,
-                Some(alias) if alias.starts_with("netbpf:") => {
-                    return Err(Error::host(format!(
-                        "bridge {} belongs to another instance ({alias})",
-                        bridge.name
-                    ))
-                    .into());
-                }
-                _ => BridgeSeen::Adoptable(link),
-            },
-        },
-    )
 }
 
 /// The hooks of wanted interfaces that are not in place.
@@ -380,172 +276,6 @@ fn unhooked(pins: &PinDirs, survey: &Survey) -> Result<HashMap<String, Vec<Place
         }
     }
     Ok(unhooked)
-}
-
-/// A bridge of somebody else's keeps its MAC, if it has one. The plan knows those that were adopted
-/// before.
-fn adopt_macs(instance: &Instance, survey: &mut Survey) {
-    for (bridge, seen) in survey.links.bridges.iter_mut().zip(&survey.bridges) {
-        let BridgeSeen::Adoptable(link) = seen else {
-            continue;
-        };
-        if survey.facts.adopted.contains_key(&bridge.name) {
-            continue;
-        }
-        bridge.mac = link
-            .mac
-            .filter(|mac| *mac != [0; 6])
-            .unwrap_or_else(|| naming::adopted_bridge_mac(instance.name(), &bridge.network));
-    }
-}
-
-/// A namespace is made only where nothing is, or where the journal says that one of ours was: what
-/// stands there otherwise is somebody's file, and would go with the namespace.
-fn check_netns_path(journal: &Journal, path: &Path) -> Result<()> {
-    if Netns::open(path)?.is_some() {
-        return Ok(());
-    }
-    let is_ours = journal.changes().iter().any(|change| {
-        matches!(change, Noted::Netns { path: noted, origin: Origin::Made, .. } if noted == path)
-    });
-    let shown = path.display();
-    if path.symlink_metadata().is_ok() && !is_ours {
-        return Err(Error::host(format!("{shown} exists and is not a network namespace")).into());
-    }
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    if directory != Path::new(netns::NAMED) && !directory.is_dir() {
-        let directory = directory.display();
-        return Err(Error::host(format!("{directory} is no directory to make {shown} in")).into());
-    }
-    Ok(())
-}
-
-fn namespace_seen(host: &Host, path: &Path) -> Result<NamespaceSeen> {
-    if Netns::open(path)?.is_none() {
-        return Ok(NamespaceSeen::default());
-    }
-    let netns = host.container(path)?;
-    let links = Rtnl::open(&netns)?.links()?;
-    Ok(NamespaceSeen {
-        netns: Some(netns),
-        is_loopback_up: links.iter().any(|link| link.loopback && link.up),
-    })
-}
-
-fn end_seen(host: &Host, survey: &Survey, end: &plan::End) -> Result<EndSeen> {
-    let observed = &survey.observed;
-    let veth = survey.facts.link(&end.veth);
-    if let Some(link) = veth.filter(|link| !is_marked(link, end)) {
-        return Err(Error::host(format!("{} exists and is not ours", link.name)).into());
-    }
-    let mut seen = EndSeen {
-        veth: veth.cloned(),
-        ..EndSeen::default()
-    };
-    let Some(netns) = survey.netns(&end.container) else {
-        return Ok(seen);
-    };
-    let rtnl = Rtnl::open(netns)?;
-    let Some(link) = rtnl.link(&end.interface)? else {
-        return Ok(seen);
-    };
-    let leads_here = match &seen.veth {
-        Some(veth) => host.rtnl().has_peer_in(veth, netns)?,
-        None => false,
-    };
-    if leads_here && is_pair(seen.veth.as_ref(), &link) {
-        seen.inside = Some(inside(&rtnl, link)?);
-    } else {
-        seen.squatter = Some(own_peer(&link, observed, end)?);
-    }
-    Ok(seen)
-}
-
-fn is_marked(link: &Link, end: &plan::End) -> bool {
-    match &link.alias {
-        Some(alias) => *alias == end.alias,
-        None => link.mac == Some(end.veth_mac),
-    }
-}
-
-/// Whether two links in two namespaces are the ends of one pair: each knows the other's number.
-pub fn is_pair(veth: Option<&Link>, inside: &Link) -> bool {
-    veth.is_some_and(|veth| {
-        veth.peer == Some(inside.index)
-            && inside.peer == Some(veth.index)
-            && veth.peer_netns.is_some()
-    })
-}
-
-/// The veth of ours that has `inside` as its other end.
-///
-/// # Errors
-///
-/// When there is none: the interface is somebody else's.
-fn own_peer(inside: &Link, observed: &Observed, end: &plan::End) -> Result<Link> {
-    let prefix = end
-        .alias
-        .strip_suffix(&format!("container:{}:{}", end.container, end.network));
-    let is_own = |link: &&Link| {
-        is_pair(Some(link), inside)
-            && link
-                .alias
-                .as_deref()
-                .zip(prefix)
-                .is_some_and(|(alias, own)| alias.starts_with(own))
-    };
-    observed.links.iter().find(is_own).cloned().ok_or_else(|| {
-        let netns = end.netns.display();
-        Error::host(format!(
-            "interface {} already exists in {netns} and is not ours",
-            inside.name
-        ))
-        .into()
-    })
-}
-
-pub fn inside(rtnl: &Rtnl, link: Link) -> Result<Inside> {
-    let index = link.index;
-    let addresses = rtnl
-        .addresses()?
-        .into_iter()
-        .filter(|it| it.index == index)
-        .collect();
-    let default_routes = rtnl
-        .routes()?
-        .into_iter()
-        .filter(|route| route.is_default() && route.links.contains(&index))
-        .collect();
-    Ok(Inside {
-        link,
-        addresses,
-        default_routes,
-    })
-}
-
-/// No other instance may hold a container's namespace, and no other container of this one.
-fn check_holders(instance: &Instance, journal: &Journal, links: &plan::Links) -> Result<()> {
-    let mut wanted = Vec::new();
-    for namespace in &links.namespaces {
-        if let Some(netns) = Netns::open(&namespace.path)? {
-            wanted.push((
-                namespace.container.as_str(),
-                namespace.path.as_path(),
-                netns.id(),
-            ));
-        }
-    }
-    for (index, (container, path, id)) in wanted.iter().enumerate() {
-        if let Some((other, ..)) = wanted[..index].iter().find(|(.., earlier)| earlier == id) {
-            return Err(Error::host(format!(
-                "container {container:?}: {} is the network namespace of container {other:?} \
-                 under another name; one that shares it has mode = \"container:{other}\"",
-                path.display()
-            ))
-            .into());
-        }
-    }
-    Ok(journal.check_containers(instance, &wanted)?)
 }
 
 impl Survey {
@@ -569,98 +299,9 @@ impl Survey {
         link.map_or(0, |link| link.index)
     }
 
-    /// Whether the maps say anything that [`Self::without_stale`] leaves out.
-    pub fn has_stale(&self, wanted: &Contents) -> bool {
-        let known = &self.contents;
-        let mut interfaces = known.interfaces.iter();
-        let mut trusted = known.trusted_interfaces.keys();
-        interfaces.any(|(index, known)| self.is_stale(*index, known, wanted))
-            || trusted.any(|key| !wanted.trusted_interfaces.contains_key(key))
-    }
-
-    /// What the maps hold, without what they say of interfaces that are gone while their numbers
-    /// may be others' now, and without trust that nobody has in what is `wanted`. Taking that away
-    /// closes, and touches nothing that stays.
-    pub fn without_stale(&self, known: &Contents, wanted: &Contents) -> Contents {
-        let mut kept = known.clone();
-        kept.interfaces
-            .retain(|index, known| !self.is_stale(*index, known, wanted));
-        kept.trusted_interfaces
-            .retain(|key, _| wanted.trusted_interfaces.contains_key(key));
-        kept
-    }
-
-    fn is_stale(&self, index: u32, known: &Interface, wanted: &Contents) -> bool {
-        let mut links = self.observed.links.iter();
-        let Some(link) = links.find(|link| link.index == index) else {
-            return true;
-        };
-        let wanted = wanted.interfaces.get(&index);
-        let is_same = wanted
-            .is_some_and(|wanted| (wanted.role, wanted.endpoint) == (known.role, known.endpoint));
-        !is_same && !self.is_own(link)
-    }
-
-    /// Whether a link is none that came from elsewhere under a number that was used before.
-    fn is_own(&self, link: &Link) -> bool {
-        let prefix = plan::alias_prefix(&self.instance);
-        let alias = link.alias.as_deref();
-        link.loopback
-            || self.facts.adopted.contains_key(&link.name)
-            || alias.is_some_and(|alias| alias.starts_with(&prefix))
-    }
-
     /// The namespace of a container, if it is there.
     fn netns(&self, container: &str) -> Option<&Netns> {
         let place = self.namespace_of.get(container)?;
         self.namespaces.get(*place)?.netns.as_ref()
-    }
-
-    fn expected_contents(&self, model: &Model) -> Result<Contents> {
-        let mut facts = self.facts.clone();
-        let leaving: BTreeSet<&str> = self.leaving().collect();
-        facts
-            .links
-            .retain(|link| !leaving.contains(link.name.as_str()));
-        let there: BTreeSet<String> = facts.links.iter().map(|it| it.name.clone()).collect();
-        let roles = self.links.roles();
-        let missing = roles.filter(|(name, _)| !there.contains(*name));
-        for (place, (name, _)) in missing.enumerate() {
-            let index = u32::MAX - u32::try_from(place)?;
-            facts.links.push(placeholder(name.to_owned(), index));
-        }
-        Ok(plan::contents(model, &self.links, &facts)?)
-    }
-}
-
-fn placeholder(name: String, index: u32) -> Link {
-    Link {
-        index,
-        name,
-        kind: None,
-        mac: None,
-        mtu: 0,
-        master: None,
-        up: false,
-        running: false,
-        loopback: false,
-        alias: None,
-        arp_type: 1,
-        peer: None,
-        peer_netns: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reserved_ports_are_single_or_ranges() {
-        assert_eq!(
-            parse_reserved_ports("8080,9148-9150\n"),
-            [(8080, 8080), (9148, 9150)]
-        );
-        assert_eq!(parse_reserved_ports("\n"), []);
     }
 }
