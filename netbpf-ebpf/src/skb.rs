@@ -34,8 +34,11 @@ use crate::LINK_HEADER;
 /// Where the network header starts.
 pub const L3: usize = LINK_HEADER;
 
-/// Headers that a fast packet has in its linear part: Ethernet, IPv6 and TCP without options.
-const USUAL_HEADERS: usize = L3 + Ipv6Hdr::LEN + TcpHdr::LEN;
+/// Headers that are brought into the linear part at once: Ethernet, IPv4 and TCP without options.
+/// No more than a small packet has of them: TCP keeps its payload in pages, and pulling one byte of
+/// that copies all headers, for the sender still holds the packet. What is longer is pulled where
+/// it is read.
+const USUAL_HEADERS: usize = L3 + Ipv4Hdr::LEN + TcpHdr::LEN;
 
 /// The furthest offset at which a header may start, which keeps the verifier's sums small.
 const MAX_OFFSET: usize = 0x7ff;
