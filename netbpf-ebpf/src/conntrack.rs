@@ -490,6 +490,9 @@ pub fn insert_original<F: Tables + Subprograms>(slot: u32) -> u32 {
 /// Takes the scratch key over for the scratch entry, if the flow that has it has expired, or is
 /// one that policy would end at its next packet: another endpoint has the address now, or the
 /// mapping is gone. 1 if it did.
+///
+/// A SYN also takes the place of a connection that has ended and only waits, if nothing translates
+/// the new one: its client has the right to this port, and no other can be chosen.
 #[inline(always)]
 pub fn take_over<F: Tables>() -> u32 {
     let (Some(entry), Some(key)) = (F::entry(), F::key()) else {
@@ -500,7 +503,11 @@ pub fn take_over<F: Tables>() -> u32 {
     };
     let config = maps::config();
     let is_orphaned = occupant.generation != config.generation && !policy::ends_stand(occupant);
-    if !is_orphaned && !has_expired(occupant, key, kernel::now(), config) {
+    let is_over = key.proto == proto::TCP
+        && State::from_u8(occupant.state).can_be_recycled()
+        && entry.flags & entry_flags::REWRITE == 0
+        && F::packet().is_some_and(|packet| is_initial_syn(packet.tcp_flags));
+    if !is_orphaned && !is_over && !has_expired(occupant, key, kernel::now(), config) {
         return 0;
     }
     end(occupant, key);

@@ -137,3 +137,37 @@ fn another_network_does_not_reach_a_vip() {
         assert_eq!(bed.halves(), 0);
     });
 }
+
+#[test]
+fn a_connection_to_a_backend_itself_follows_one_by_the_vip_that_has_ended() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let (by_vip, port) = connection_to(bed, family, DB);
+            let direct = Frame::tcp(
+                WEB.at(family, port),
+                DB.at(family, BACKEND_PORT),
+                Flags::Syn,
+            );
+            let direct = WEB.bridges(DB, direct);
+            asks(bed, WEB, &direct).drops(DropReason::TupleTaken);
+            asks(bed, WEB, &by_vip.next(Flags::Rst, b""));
+            asks(bed, WEB, &direct).redirects(&direct);
+            let answer = DB.bridges(WEB, direct.reply(Flags::SynAck));
+            bed.run(Hook::FromContainer, Place::Veth(DB), &answer)
+                .redirects(&answer);
+        }
+    });
+}
+
+/// The first frame of an established connection to the VIP that `backend` got, and its port.
+fn connection_to(bed: &Bed, family: Family, backend: Resident) -> (Frame, u16) {
+    for port in 41000..41040 {
+        let vip = service(family, SERVICE_PORT);
+        let syn = WEB.routes(Frame::tcp(WEB.at(family, port), vip, Flags::Syn));
+        if asks(bed, WEB, &syn).bytes == delivered(&syn, family, WEB, backend).bytes() {
+            answers(bed, &syn, family, backend);
+            return (syn, port);
+        }
+    }
+    panic!("forty connections, and none for {backend:?}");
+}
