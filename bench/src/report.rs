@@ -1,6 +1,8 @@
-//! The report of a run: what was measured on what, as JSON for programs and Markdown for people.
+//! The report of a run: what was measured on what, as JSON for programs, Markdown for people,
+//! and pictures.
 
 pub mod markdown;
+mod plot;
 
 use std::{fs, path::Path};
 
@@ -69,6 +71,7 @@ impl Report {
         fs::create_dir_all(directory)
             .with_context(|| format!("failed to make {}", directory.display()))?;
         write("report.json", &serde_json::to_string_pretty(self)?)?;
-        write("report.md", &markdown::render(self))
+        write("report.md", &markdown::render(self))?;
+        plot::draw(self, directory)
     }
 }
