@@ -140,6 +140,11 @@ impl<'b> Lab<'b> {
         self.bed
     }
 
+    /// The bed, to change its world.
+    pub fn bed_mut(&mut self) -> &mut Bed {
+        self.bed
+    }
+
     /// Times each case once.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The rows: one file for each path of a packet, and for each other thing that is measured.
 
+mod change;
 mod choice;
 mod containers;
 mod hooks;
@@ -7,6 +8,7 @@ mod local;
 mod outbound;
 mod path;
 mod published;
+mod scale;
 mod vip;
 
 use anyhow::Result;
@@ -28,6 +30,8 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         local::measure,
         vip::measure,
         hooks::measure,
+        change::measure,
+        scale::measure,
     ];
     let mut rows = Vec::new();
     for measure in files {

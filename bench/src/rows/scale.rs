@@ -1,0 +1,320 @@
+//! How it grows: networks with ten containers each, 100, 300 and 1,000 of them.
+//!
+//! What is left out is what only the kernel's own links cost: no namespace, bridge or veth is made.
+//! The plan is what `apply --dry-run` makes on a host that has none of them; the maps are written
+//! and packets run on a bed, whose own small world they stand beside.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    os::fd::AsRawFd as _,
+    path::Path,
+    process::{Child, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::MapData;
+use netbpf::{
+    config,
+    dataplane::maps::Contents,
+    host::link::Link,
+    plan::{self, Facts},
+};
+use netbpf_tests::{product::Instance, topology::Topology};
+use nix::libc;
+
+use super::Choice;
+use crate::{
+    hooks::{Case, Round, Runs, Way, in_lab},
+    peers,
+    row::{About, Direction, Row, SUBJECT, Series, Target},
+    stop,
+};
+
+/// How many networks: the last is the one that rows are about.
+const SIZES: [usize; 3] = [100, 300, 1000];
+/// How many containers each of them has.
+const CONTAINERS: usize = 10;
+
+/// The rows of growth.
+///
+/// # Errors
+///
+/// When the user ends the run, or what the command and the kernel say.
+pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    if choice.has("scale/plan/time") || choice.has("scale/plan/memory") {
+        rows.extend(plan_rows(choice)?);
+    }
+    if choice.has("scale/maps/memory") {
+        rows.push(maps_row()?);
+    }
+    if choice.has("scale/packet") {
+        rows.extend(packet_rows(choice)?);
+    }
+    Ok(rows)
+}
+
+fn name(networks: usize) -> String {
+    format!("{networks} networks")
+}
+
+/// The row whose subject is the greatest size, the smallest of which is multiplied by the bound.
+fn row(id: &str, title: &str, unit: &'static str, samples: [Vec<f64>; 3]) -> Row {
+    let [small, middle, great] = samples;
+    let factor = SIZES[2] as f64 / SIZES[0] as f64;
+    let series = |name: String, samples| Series { name, samples };
+    Row {
+        about: About {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            unit,
+            direction: Direction::LowerIsBetter,
+            targets: vec![Target::at_most(factor, &name(SIZES[0]))],
+        },
+        series: vec![
+            series(SUBJECT.to_owned(), great),
+            series(name(SIZES[1]), middle),
+            series(name(SIZES[0]), small),
+        ],
+        absent: Vec::new(),
+        notes: vec![format!(
+            "netbpf: {} networks with {CONTAINERS} containers each; linear is {factor} times the \
+             first size",
+            SIZES[2]
+        )],
+    }
+}
+
+fn plan_rows(choice: &Choice) -> Result<Vec<Row>> {
+    let (mut times, mut memories): ([Vec<f64>; 3], [Vec<f64>; 3]) = Default::default();
+    let topology = peers::set_up(|| Ok(Topology::create()))?;
+    let instance = Instance::new(&topology.id, &topology.host).with_binary(&choice.netbpf);
+    for _ in 0..choice.pace.rounds {
+        for (at, size) in SIZES.into_iter().enumerate() {
+            stop::check()?;
+            let path = instance.write_config(&document(size));
+            let mut command = instance.command(&["--quiet", "apply", "--dry-run"]);
+            command
+                .arg(path)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            let begin = Instant::now();
+            let memory = peak_memory(command.spawn()?)?;
+            times[at].push(begin.elapsed().as_secs_f64() * 1e3);
+            memories[at].push(memory);
+        }
+    }
+    let what = "read, resolve, plan and compare 1,000 networks with 10 containers each";
+    Ok(vec![
+        row("scale/plan/time", what, "ms", times),
+        row(
+            "scale/plan/memory",
+            &format!("{what}: the most memory that the command has"),
+            "MiB",
+            memories,
+        ),
+    ])
+}
+
+/// The most memory that a process had at once, in MiB, once it has ended well.
+fn peak_memory(child: Child) -> Result<f64> {
+    let (mut status, pid) = (0, i32::try_from(child.id())?);
+    #[expect(unsafe_code, reason = "nobody else tells what one child has used")]
+    // SAFETY: both are written by the kernel; all zero is a value of `rusage`.
+    let (reaped, usage) = unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        (libc::wait4(pid, &raw mut status, 0, &raw mut usage), usage)
+    };
+    ensure!(
+        reaped == pid && status == 0,
+        "apply --dry-run ended with {status}"
+    );
+    Ok(usage.ru_maxrss as f64 / 1024.0)
+}
+
+fn maps_row() -> Result<Row> {
+    let mut samples: [Vec<f64>; 3] = Default::default();
+    for (size, samples) in SIZES.into_iter().zip(&mut samples) {
+        stop::check()?;
+        let contents = contents(size)?;
+        in_lab(Vec::new(), |lab| {
+            let directory = lab.bed().maps_dir();
+            let before = memory(&directory)?;
+            lab.bed_mut().change(|world| extend(world, contents));
+            samples.push((memory(&directory)? - before) as f64 / 1024.0);
+            Ok(())
+        })?;
+    }
+    let title = "memory that 1,000 networks with 10 containers each add to the maps";
+    Ok(row("scale/maps/memory", title, "KiB", samples))
+}
+
+/// A packet costs on full maps what it costs on small ones.
+fn packet_rows(choice: &Choice) -> Result<Vec<Row>> {
+    const SMALL: &str = "4 networks";
+    let cases = Case::all();
+    let great = contents(SIZES[2])?;
+    let rounds = choice.pace.rounds;
+    in_lab(cases.clone(), |lab| {
+        let small = lab.bed().contents().clone();
+        let mut full = small.clone();
+        extend(&mut full, great);
+        let (mut few, mut many) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            stop::check()?;
+            few.push(lab.round(Runs::FULL)?);
+            lab.bed_mut().set_contents(full.clone());
+            many.push(lab.round(Runs::FULL)?);
+            lab.bed_mut().set_contents(small.clone());
+        }
+        let row = |(at, case): (usize, &Case)| {
+            let samples = |rounds: &[Round]| rounds.iter().map(|round| round.costs[at]).collect();
+            Row {
+                about: About {
+                    id: format!("scale/packet/{}", case.name()),
+                    title: format!("{} with 1,000 networks of 10 containers", case.name()),
+                    unit: "ns",
+                    direction: Direction::LowerIsBetter,
+                    targets: vec![Target::at_most(1.03, SMALL)],
+                },
+                series: vec![
+                    Series {
+                        name: SUBJECT.to_owned(),
+                        samples: samples(&many),
+                    },
+                    Series {
+                        name: SMALL.to_owned(),
+                        samples: samples(&few),
+                    },
+                ],
+                absent: Vec::new(),
+                notes: Vec::new(),
+            }
+        };
+        // That one asks no map.
+        let all = cases.iter().enumerate();
+        let all = all.filter(|(_, case)| case.way != Way::ToHost);
+        Ok(all.map(row).collect())
+    })
+}
+
+/// As many networks, each in both families.
+fn document(networks: usize) -> String {
+    let mut text = "[host]\nuplinks = []\n".to_owned();
+    // Writing to a string never fails.
+    for number in 0..networks {
+        let (high, low) = (number >> 8, number & 255);
+        let _ = write!(
+            text,
+            "[[network]]\nname = \"n{number}\"\nbridge = \"nbs{number}\"\n\
+             subnets = [\"10.{high}.{low}.0/24\", \"fd10:{number:x}::/64\"]\n"
+        );
+    }
+    for number in 0..networks {
+        for container in 0..CONTAINERS {
+            let _ = write!(
+                text,
+                "[[container]]\nname = \"c{number}-{container}\"\n\
+                 networks = [{{ name = \"n{number}\" }}]\n"
+            );
+        }
+    }
+    text
+}
+
+/// What the maps must hold for them, with interfaces that are nowhere.
+fn contents(networks: usize) -> Result<Contents> {
+    /// No interface of this machine has such a number.
+    const FIRST: u32 = 1_000_000;
+    let document = config::load("scale.toml", &document(networks))?;
+    let (model, _) = document.resolve(&netbpf::allocations::Allocations::default())?;
+    let mut facts = Facts::default();
+    let links = plan::links("scale", &model, &facts)?;
+    facts.links = links
+        .roles()
+        .zip(FIRST..)
+        .map(|((name, _), index)| link(name, index))
+        .collect();
+    facts.link_index = netbpf::model::Index::default();
+    Ok(plan::contents(&model, &links, &facts)?)
+}
+
+fn link(name: &str, index: u32) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        kind: None,
+        mac: None,
+        mtu: 1500,
+        master: None,
+        up: true,
+        running: true,
+        loopback: false,
+        alias: None,
+        arp_type: 1,
+        peer: None,
+        peer_netns: None,
+    }
+}
+
+/// Puts who is where beside a small world. Its networks have ids of their own.
+fn extend(world: &mut Contents, more: Contents) {
+    /// The bed's networks and endpoints count from 1.
+    const SHIFT: u32 = 100_000;
+    world
+        .interfaces
+        .extend(more.interfaces.into_iter().map(|(index, mut it)| {
+            it.network += SHIFT;
+            it.endpoint += SHIFT;
+            it.container += SHIFT;
+            (index, it)
+        }));
+    let networks = more.networks.into_iter();
+    world
+        .networks
+        .extend(networks.map(|(id, it)| (id + SHIFT, it)));
+    let subnets = more.subnets_v4.into_iter();
+    world
+        .subnets_v4
+        .extend(subnets.map(|(key, id)| (key, id + SHIFT)));
+    let subnets = more.subnets_v6.into_iter();
+    world
+        .subnets_v6
+        .extend(subnets.map(|(key, id)| (key, id + SHIFT)));
+    let shifted = |mut it: netbpf_common::endpoint::Endpoint| {
+        it.id += SHIFT;
+        it.network += SHIFT;
+        it
+    };
+    let ends = more.endpoints_v4.into_iter();
+    world
+        .endpoints_v4
+        .extend(ends.map(|(addr, it)| (addr, shifted(it))));
+    let ends = more.endpoints_v6.into_iter();
+    world
+        .endpoints_v6
+        .extend(ends.map(|(addr, it)| (addr, shifted(it))));
+    let ends = more.endpoints_by_mac.into_iter();
+    world.endpoints_by_mac.extend(ends.map(|(mut key, it)| {
+        key.network += SHIFT;
+        (key, shifted(it))
+    }));
+    world.host_addresses_v4.extend(more.host_addresses_v4);
+    world.host_addresses_v6.extend(more.host_addresses_v6);
+}
+
+/// What the kernel counts for the maps of a directory, in bytes.
+fn memory(maps: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for pin in fs::read_dir(maps)? {
+        let map = MapData::from_pin(pin?.path())?;
+        let number = std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd();
+        let told = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+        let line = told.lines().find_map(|line| line.strip_prefix("memlock:"));
+        let locked: u64 = line.context("no memlock of a map")?.trim().parse()?;
+        bytes += locked;
+    }
+    Ok(bytes)
+}
