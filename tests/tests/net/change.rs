@@ -115,25 +115,6 @@ fn a_port_that_is_published_on_more_addresses_keeps_its_flows() {
 }
 
 #[test]
-fn a_removed_container_takes_its_flows_and_its_host_side_with_it() {
-    let scene = Scene::with(SMALL);
-    let log = Log::default();
-    let servers = serve_all(&scene, &log);
-    let web = open(&scene, Family::V4, 8080);
-    web.exchange().expect("a connection");
-    drop(servers);
-    let without_app = SMALL
-        .split("[[container]]\nname = \"app\"")
-        .next()
-        .unwrap_or_default();
-    scene.apply(without_app);
-    let rows = scene.instance.json(&["container", "ls"]);
-    assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
-    assert!(!scene.container("app").exists());
-    assert_eq!(ask(&scene, Family::V4, 8081, &log), Seen::Refused);
-}
-
-#[test]
 fn a_document_that_is_wrong_leaves_everything_as_it_was() {
     let scene = Scene::with(SMALL);
     let log = Log::default();

@@ -49,7 +49,14 @@ publish = ["8090:80"]
 [[container]]
 name = "shy"
 networks = [{ name = "own", ipv4 = "172.28.0.11", ipv6 = "fd00:28::11" }]
-publish = [{ port = "8091:80", allow = ["198.51.100.0/24", "2001:db8:51::/64"], deny = ["198.51.100.66", "2001:db8:51::66"] }]
+publish = [
+  { port = "8091:80", allow = ["198.51.100.0/24", "2001:db8:51::/64"], deny = ["198.51.100.66", "2001:db8:51::66"] },
+  { port = "8091:80/udp", allow = ["198.51.100.0/24", "2001:db8:51::/64"], deny = ["198.51.100.66", "2001:db8:51::66"] },
+  { port = "203.0.113.1:8093:80", allow = ["198.51.100.0/24"], deny = ["198.51.100.66"] },
+  { port = "203.0.113.1:8093:80/udp", allow = ["198.51.100.0/24"], deny = ["198.51.100.66"] },
+  { port = "[2001:db8:113::1]:8093:80", allow = ["2001:db8:51::/64"], deny = ["2001:db8:51::66"] },
+  { port = "[2001:db8:113::1]:8093:80/udp", allow = ["2001:db8:51::/64"], deny = ["2001:db8:51::66"] },
+]
 
 [[container]]
 name = "both"
@@ -209,7 +216,6 @@ fn gateway_modes(place: &Place, family: Family) {
 
 fn trust_and_lists(place: &Place, family: Family) {
     let stranger = SocketAddr::new(family.stranger(), 0);
-    let far = SocketAddr::new(family.far(), 0);
     let lone = at(family, 28, 10, 80);
     let direct = |to| place.probe("client", Proto::Tcp, to);
     place.silent(&direct(lone));
@@ -218,13 +224,24 @@ fn trust_and_lists(place: &Place, family: Family) {
     let near = place.probe("open", Proto::Tcp, lone);
     place.answered(&near, "lone", at(family, 29, 10, 0).ip());
     place.silent(&place.probe("plain", Proto::Tcp, lone));
-    let listed = SocketAddr::new(family.host(), 8091);
-    place.answered(&direct(listed).bound(far), "shy", far.ip());
-    place.silent(&direct(listed));
-    place.silent(&direct(listed).bound(stranger));
-    place.silent(&place.probe("plain", Proto::Tcp, listed));
-    let neighbour = place.probe("lone", Proto::Tcp, listed);
-    place.answered(&neighbour, "shy", lone.ip());
+    lists(place, family);
+}
+
+/// Published on every address of the host, and on a named one.
+fn lists(place: &Place, family: Family) {
+    let stranger = SocketAddr::new(family.stranger(), 0);
+    let far = SocketAddr::new(family.far(), 0);
+    for port in [8091, 8093] {
+        let listed = SocketAddr::new(family.host(), port);
+        for proto in [Proto::Tcp, Proto::Udp] {
+            let asks = |from| place.probe(from, proto, listed);
+            place.answered(&asks("client").bound(far), "shy", far.ip());
+            place.silent(&asks("client"));
+            place.silent(&asks("client").bound(stranger));
+            place.silent(&asks("plain"));
+            place.answered(&asks("lone"), "shy", at(family, 28, 10, 0).ip());
+        }
+    }
 }
 
 fn links(place: &Place, family: Family) {
