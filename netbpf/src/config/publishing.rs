@@ -6,8 +6,9 @@
 //! it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
+    ops::Range,
 };
 
 use super::{
@@ -125,6 +126,12 @@ impl Bound {
         let binds = piece.binds.iter();
         holders.extend(binds.map(|address| (*address, piece.container)));
     }
+
+    fn take_over(&mut self, other: Self) {
+        for (port, holders) in other.0 {
+            self.0.entry(port).or_default().extend(holders);
+        }
+    }
 }
 
 /// The ports of a container's port that were chosen earlier, each once, in their order.
@@ -158,7 +165,7 @@ struct Choosing<'a, 'd> {
     findings: &'a mut Findings,
 }
 
-impl<'a, 'd> Choosing<'a, 'd> {
+impl<'a> Choosing<'a, '_> {
     fn name(&self, container: usize) -> &'a str {
         self.model
             .containers
@@ -217,8 +224,22 @@ impl<'a, 'd> Choosing<'a, 'd> {
     }
 
     fn exact(&mut self) {
-        let mut refused = HashSet::new();
-        for index in 0..self.pieces.len() {
+        let mut begin = 0;
+        while let Some(first) = self.pieces.get(begin) {
+            let written = first.written();
+            let rest = self.pieces[begin..].iter();
+            let end = begin + rest.take_while(|piece| piece.written() == written).count();
+            self.exact_range(begin..end);
+            begin = end;
+        }
+    }
+
+    /// What was written once gets all of its ports or none: what is refused takes no port from
+    /// others, or they would be refused for its fault.
+    fn exact_range(&mut self, written: Range<usize>) {
+        let mut own = Bound::default();
+        let mut is_refused = false;
+        for index in written {
             let piece = &mut self.pieces[index];
             let HostPort::Exact(port) = piece.spec.value.publish.host_port else {
                 continue;
@@ -227,32 +248,23 @@ impl<'a, 'd> Choosing<'a, 'd> {
                 continue;
             }
             piece.host_port = Some(port);
-            let holder = self.bound.holder(port, piece.port().1, &piece.binds);
-            self.bound.bind(port, &self.pieces[index]);
-            if let Some((address, holder)) = holder {
-                let why = format!(
-                    "Bind for {} failed: port is already allocated (by container {:?})",
-                    SocketAddr::new(address, port),
-                    self.name(holder)
-                );
-                self.error(index, &why);
-                refused.insert(self.pieces[index].written());
-            }
+            let proto = piece.port().1;
+            let holder = self.bound.holder(port, proto, &piece.binds);
+            let holder = holder.or_else(|| own.holder(port, proto, &piece.binds));
+            own.bind(port, piece);
+            let Some((address, holder)) = holder else {
+                continue;
+            };
+            is_refused = true;
+            let why = format!(
+                "Bind for {} failed: port is already allocated (by container {:?})",
+                SocketAddr::new(address, port),
+                self.name(holder)
+            );
+            self.error(index, &why);
         }
-        if !refused.is_empty() {
-            self.bind_without(&refused);
-        }
-    }
-
-    /// What is refused takes no port from others, or they would be refused for its fault.
-    fn bind_without(&mut self, refused: &HashSet<(usize, &'d str)>) {
-        self.bound = Bound::default();
-        for piece in &self.pieces {
-            if let Some(port) = piece.host_port
-                && !refused.contains(&piece.written())
-            {
-                self.bound.bind(port, piece);
-            }
+        if !is_refused {
+            self.bound.take_over(own);
         }
     }
 

@@ -244,12 +244,22 @@ fn range_without_a_free_port_is_refused_in_dockers_words() {
 #[test]
 fn range_that_is_refused_takes_no_port_from_others() {
     let conflict = "\"8000-8001:80-81\"";
-    assert_eq!(
-        errors_of(&publish(&["\"8000:80\"", conflict, "\"8000-8001:90\""])),
-        [
-            "t.toml:14: container \"c1\": publish \"8000-8001:80-81\": Bind for 0.0.0.0:8000 failed: port is already allocated (by container \"c0\")"
-        ]
-    );
+    // Neither from who takes one of a range, nor from who names one.
+    for other in ["\"8000-8001:90\"", "\"8001:90\""] {
+        assert_eq!(
+            errors_of(&publish(&["\"8000:80\"", conflict, other])),
+            [
+                "t.toml:14: container \"c1\": publish \"8000-8001:80-81\": Bind for 0.0.0.0:8000 failed: port is already allocated (by container \"c0\")"
+            ]
+        );
+    }
+    // What is written twice is still refused, and so is who meets what stands.
+    let twice = errors_of(&publish(&[
+        "\"8000:80\", \"8000:80\"",
+        "\"8001:81\"",
+        "\"8001:90\"",
+    ]));
+    assert_eq!(twice.len(), 2, "{twice:?}");
     // What is wrong without it as well is named.
     let too_many = "\"8000-8001:90\", \"8000-8001:91\"";
     let errors = errors_of(&publish(&["\"8000:80\"", conflict, too_many]));
