@@ -1,6 +1,6 @@
 //! What the maps will hold, and what they hold of interfaces that are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
 use netbpf_common::endpoint::Interface;
@@ -11,10 +11,10 @@ use crate::{dataplane::maps::Contents, host::link::Link, model::Model, plan};
 impl Survey {
     /// Whether the maps say anything that [`Self::without_stale`] leaves out.
     pub fn has_stale(&self, wanted: &Contents) -> bool {
-        let known = &self.contents;
-        let mut interfaces = known.interfaces.iter();
-        let mut trusted = known.trusted_interfaces.keys();
-        interfaces.any(|(index, known)| self.is_stale(*index, known, wanted))
+        let stays = self.staying(wanted);
+        let mut interfaces = self.contents.interfaces.iter();
+        let mut trusted = self.contents.trusted_interfaces.keys();
+        interfaces.any(|(index, known)| !stays(*index, known))
             || trusted.any(|key| !wanted.trusted_interfaces.contains_key(key))
     }
 
@@ -22,23 +22,26 @@ impl Survey {
     /// may be others' now, and without trust that nobody has in what is `wanted`. Taking that away
     /// closes, and touches nothing that stays.
     pub fn without_stale(&self, known: &Contents, wanted: &Contents) -> Contents {
+        let stays = self.staying(wanted);
         let mut kept = known.clone();
-        kept.interfaces
-            .retain(|index, known| !self.is_stale(*index, known, wanted));
+        kept.interfaces.retain(|index, known| stays(*index, known));
         kept.trusted_interfaces
             .retain(|key, _| wanted.trusted_interfaces.contains_key(key));
         kept
     }
 
-    fn is_stale(&self, index: u32, known: &Interface, wanted: &Contents) -> bool {
-        let mut links = self.observed.links.iter();
-        let Some(link) = links.find(|link| link.index == index) else {
-            return true;
-        };
-        let wanted = wanted.interfaces.get(&index);
-        let is_same = wanted
-            .is_some_and(|wanted| (wanted.role, wanted.endpoint) == (known.role, known.endpoint));
-        !is_same && !self.is_own(link)
+    /// Whether what the maps say of an interface is about the one that has its number.
+    fn staying(&self, wanted: &Contents) -> impl Fn(u32, &Interface) -> bool {
+        let links = self.observed.links.iter();
+        let links: HashMap<u32, &Link> = links.map(|link| (link.index, link)).collect();
+        move |index, known| {
+            let is_same =
+                |wanted: &Interface| (wanted.role, wanted.endpoint) == (known.role, known.endpoint);
+            let link = links.get(&index);
+            link.is_some_and(|link| {
+                wanted.interfaces.get(&index).is_some_and(is_same) || self.is_own(link)
+            })
+        }
     }
 
     /// Whether a link is none that came from elsewhere under a number that was used before.
