@@ -249,13 +249,14 @@ impl<'a> Choosing<'a, '_> {
             }
             piece.host_port = Some(port);
             let proto = piece.port().1;
-            let holder = self.bound.holder(port, proto, &piece.binds);
-            let holder = holder.or_else(|| own.holder(port, proto, &piece.binds));
+            let met = self.bound.holder(port, proto, &piece.binds);
+            is_refused |= met.is_some();
+            // What meets itself was written twice: one of them stays.
+            let holder = met.or_else(|| own.holder(port, proto, &piece.binds));
             own.bind(port, piece);
             let Some((address, holder)) = holder else {
                 continue;
             };
-            is_refused = true;
             let why = format!(
                 "Bind for {} failed: port is already allocated (by container {:?})",
                 SocketAddr::new(address, port),
