@@ -1,7 +1,7 @@
 //! Sockets that keep a port of the host from other processes. Nobody ever reads from one: its
 //! filter drops whatever comes.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -30,7 +30,17 @@ impl fmt::Display for HostPort {
 #[derive(Debug)]
 pub struct Reservation {
     /// `None` where the host has no such family, and so nobody can listen.
-    _socket: Option<Socket>,
+    socket: Option<Arc<Socket>>,
+    families: Families,
+}
+
+/// What a reservation's socket keeps others from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Families {
+    /// The address that it is bound to.
+    Own,
+    /// Every address of both families: another reservation has the same socket.
+    Both,
 }
 
 impl Reservation {
@@ -40,15 +50,40 @@ impl Reservation {
     ///
     /// `EADDRINUSE` when a process has the port; what else keeps it from being taken.
     pub fn take(port: HostPort) -> io::Result<Self> {
-        match socket(port) {
+        let families = Families::Own;
+        match socket(port, families) {
             Ok(socket) => Ok(Self {
-                _socket: Some(socket),
+                socket: Some(Arc::new(socket)),
+                families,
             }),
-            Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => {
-                Ok(Self { _socket: None })
-            }
+            Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => Ok(Self {
+                socket: None,
+                families,
+            }),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes the port of `any_v6`, which has the unspecified address, in both families by one
+    /// socket: half as many files as by two.
+    ///
+    /// # Errors
+    ///
+    /// When either family can't be had; [`Self::take`] says which.
+    pub fn take_both(any_v6: HostPort) -> io::Result<[Self; 2]> {
+        let families = Families::Both;
+        let socket = Arc::new(socket(any_v6, families)?);
+        Ok([Arc::clone(&socket), socket].map(|socket| Self {
+            socket: Some(socket),
+            families,
+        }))
+    }
+
+    /// Whether it still keeps a family from others that it was taken with and whose reservation is
+    /// gone.
+    pub fn keeps_too_much(&self) -> bool {
+        let is_alone = |socket: &Arc<Socket>| Arc::strong_count(socket) == 1;
+        self.families == Families::Both && self.socket.as_ref().is_some_and(is_alone)
     }
 }
 
@@ -62,7 +97,7 @@ pub fn is_in_use(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
-fn socket(port: HostPort) -> io::Result<Socket> {
+fn socket(port: HostPort, families: Families) -> io::Result<Socket> {
     let (kind, protocol) = match port.proto {
         Proto::Tcp => (Type::STREAM, Protocol::TCP),
         Proto::Udp => (Type::DGRAM, Protocol::UDP),
@@ -74,7 +109,7 @@ fn socket(port: HostPort) -> io::Result<Socket> {
         socket.set_freebind_v4(true)?;
     } else {
         socket.set_freebind_v6(true)?;
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(families == Families::Own)?;
     }
     if port.proto == Proto::Tcp {
         // Connections that are still closing on the port are no listeners. Among datagram sockets

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs, io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use netbpf_common::{
@@ -83,18 +83,27 @@ impl Reservations {
     /// The first port that another process has.
     pub fn take(&mut self, model: &Model, published: &Contents) -> Result<(), Error> {
         let mut lost = BTreeSet::new();
-        for (port, container) in wanted(model) {
-            let stands = || is_published(published, port);
-            if self.held.contains_key(&port) || (self.keeping == Keeping::Moment && stands()) {
+        let mut wanted = wanted(model).peekable();
+        while let Some((port, container)) = wanted.next() {
+            if self.needs_nothing(port, published) {
+                continue;
+            }
+            let pair = wanted.peek().map(|(next, _)| *next);
+            let pair = pair.filter(|next| {
+                is_same_everywhere(port, *next) && !self.needs_nothing(*next, published)
+            });
+            if let Some(next) = pair
+                && let Ok(both) = Reservation::take_both(next)
+            {
+                wanted.next();
+                for (port, reservation) in [port, next].into_iter().zip(both) {
+                    self.had(port, reservation);
+                }
                 continue;
             }
             match Reservation::take(port) {
-                Ok(reservation) if self.keeping == Keeping::Published => {
-                    self.held.insert(port, reservation);
-                    self.fresh.push(port);
-                }
-                Ok(_) => {}
-                Err(error) if stands() => {
+                Ok(reservation) => self.had(port, reservation),
+                Err(error) if is_published(published, port) => {
                     if !self.lost.contains(&port) {
                         tracing::warn!(container, %port, why = said(&error), "not reserved");
                     }
@@ -107,11 +116,45 @@ impl Reservations {
         Ok(())
     }
 
+    /// Whether a port is held already, or is none to look for.
+    fn needs_nothing(&self, port: HostPort, published: &Contents) -> bool {
+        self.held.contains_key(&port)
+            || (self.keeping == Keeping::Moment && is_published(published, port))
+    }
+
+    /// A port could be taken: who stays keeps it.
+    fn had(&mut self, port: HostPort, reservation: Reservation) {
+        if self.keeping == Keeping::Published {
+            self.held.insert(port, reservation);
+            self.fresh.push(port);
+        }
+    }
+
     /// The change came to its end: gives up what `model` doesn't publish.
     pub fn keep_published(&mut self, model: &Model) {
         self.fresh.clear();
         let wanted: HashSet<HostPort> = wanted(model).map(|(port, _)| port).collect();
         self.held.retain(|port, _| wanted.contains(port));
+        self.give_up_halves();
+    }
+
+    /// Where one family of a port is published no more, the other gets a socket of its own.
+    fn give_up_halves(&mut self) {
+        let held = self.held.iter();
+        let halves: Vec<HostPort> = held
+            .filter(|(_, reservation)| reservation.keeps_too_much())
+            .map(|(port, _)| *port)
+            .collect();
+        for port in halves {
+            self.held.remove(&port);
+            match Reservation::take(port) {
+                Ok(reservation) => drop(self.held.insert(port, reservation)),
+                Err(error) => {
+                    tracing::warn!(%port, why = said(&error), "not reserved");
+                    self.lost.insert(port);
+                }
+            }
+        }
     }
 
     /// The change was taken back: gives up what was taken for it.
@@ -123,7 +166,7 @@ impl Reservations {
 }
 
 /// As many as the kernel gives one process, where we may have them: each published port is a
-/// socket or two.
+/// socket.
 fn allow_many_files() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let most = fs::read_to_string("/proc/sys/fs/nr_open")?;
@@ -164,6 +207,13 @@ fn wanted(model: &Model) -> impl Iterator<Item = (HostPort, &str)> {
         });
         ports.map(|port| (port, container.name.as_str()))
     })
+}
+
+/// Whether the second is in IPv6 what the first is in IPv4: every address of one port.
+fn is_same_everywhere(v4: HostPort, v6: HostPort) -> bool {
+    v4.proto == v6.proto
+        && v4.address == SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), v6.address.port())
+        && v6.address.ip() == Ipv6Addr::UNSPECIFIED
 }
 
 /// Whether the maps have such a port published.

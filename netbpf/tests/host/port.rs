@@ -118,3 +118,38 @@ fn address_that_the_host_does_not_have_can_be_reserved() {
         }
     });
 }
+
+#[test]
+fn one_socket_keeps_a_port_in_both_families_until_both_are_given_up() {
+    Bed::with(|_| {
+        for (v4, v6) in [
+            (tcp(any_v4(8080)), tcp(any_v6(8080))),
+            (udp(any_v4(8080)), udp(any_v6(8080))),
+        ] {
+            let [first, second] = Reservation::take_both(v6).unwrap();
+            let near = HostPort {
+                address: (Ipv4Addr::LOCALHOST, 8080).into(),
+                ..v4
+            };
+            for port in [v4, v6, near] {
+                assert!(is_taken(port), "{port}");
+            }
+            assert!(!first.keeps_too_much());
+            drop(first);
+            assert!(second.keeps_too_much());
+            assert!(is_taken(v4));
+            drop(second);
+            assert!(!is_taken(v4) && !is_taken(v6));
+        }
+    });
+}
+
+#[test]
+fn both_families_are_not_had_where_one_is_taken() {
+    Bed::with(|_| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let both = Reservation::take_both(tcp(any_v6(port)));
+        assert!(both.is_err_and(|error| is_in_use(&error)));
+    });
+}
