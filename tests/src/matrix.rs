@@ -27,7 +27,7 @@ pub use self::{
     table::table,
 };
 use crate::{
-    netns::Netns,
+    netns::{self, Netns},
     product::Instance,
     sockets::{self, Log, PATIENCE, Probe, Proto, SILENCE, Seen, Servers},
     topology::{Family, Topology},
@@ -166,15 +166,21 @@ pub struct Bench<'a> {
     listing: Listing,
     /// The interface of each container's default route, by family.
     ways_out: HashMap<(String, Family), String>,
+    instance: &'a Instance,
     log: Log,
     servers: Vec<Servers>,
 }
 
 impl<'a> Bench<'a> {
     /// Opens servers on the host, on the client and in every container, and gives the client the
-    /// routes by which it would reach container addresses if it were let in.
-    pub fn set_up(topology: &'a Topology, instance: &Instance) -> Self {
+    /// routes by which it would reach container addresses if it were let in. Containers of internal
+    /// networks give themselves the default routes that they were not given: isolation must not rest
+    /// on their good manners.
+    pub fn set_up(topology: &'a Topology, instance: &'a Instance) -> Self {
         let listing = Listing::of(instance);
+        for container in &listing.containers {
+            give_default_routes(topology, &listing, container);
+        }
         let log = Log::default();
         let mut servers = vec![
             sockets::serve(topology.host.path(), HOST, &[OWN_SERVICE], &log),
@@ -195,6 +201,7 @@ impl<'a> Bench<'a> {
         Self {
             topology,
             ways_out: ways_out(&listing),
+            instance,
             listing,
             log,
             servers,
@@ -214,6 +221,39 @@ impl<'a> Bench<'a> {
     /// How many places have servers.
     pub fn places(&self) -> usize {
         self.servers.len()
+    }
+}
+
+/// Gives a container without a way out one that it should not have.
+fn give_default_routes(topology: &Topology, listing: &Listing, container: &Container) {
+    let netns = Netns::existing(&container.netns);
+    let shut = |end: &End| listing.network(&end.network).internal;
+    // One that has an open network as well has its default routes from there.
+    if !container.ends.iter().all(shut) {
+        return;
+    }
+    for end in &container.ends {
+        let network = listing.network(&end.network);
+        for gateway in &network.gateways {
+            netns.ip(&format!("route replace default via {gateway}"));
+        }
+        if !network.gateways.is_empty() {
+            continue;
+        }
+        // Nobody answers for the outside on an isolated bridge, whose MAC it tries all the same.
+        let bridge = netns::mac_words(&topology.host.mac(&network.bridge));
+        for family in Family::ALL
+            .into_iter()
+            .filter(|family| end.address(*family).is_some())
+        {
+            for to in [family.host(), family.client(), family.far()] {
+                netns.ip(&format!("route replace {to} dev {}", end.interface));
+                netns.ip(&format!(
+                    "neigh replace {to} lladdr {bridge} dev {}",
+                    end.interface
+                ));
+            }
+        }
     }
 }
 
@@ -259,12 +299,15 @@ fn try_together(cases: Vec<Case>, threads: usize, log: &Log) -> Vec<Tried> {
     thread::scope(|scope| {
         for _ in 0..threads.min(cases.len()) {
             scope.spawn(|| {
-                while let Some((at, case)) = take(&cases, &next) {
+                while let Some((at, mut case)) = take(&cases, &next) {
                     let patience = match case.expected {
                         Expected::Reaches(_) | Expected::Arrives(..) | Expected::Refused => {
                             PATIENCE
                         }
-                        Expected::Blocked | Expected::NotAnswered => SILENCE,
+                        Expected::Blocked | Expected::NotAnswered => {
+                            case.probe = case.probe.traced();
+                            SILENCE
+                        }
                     };
                     let seen = case.probe.ask(patience, log);
                     if let Ok(mut tried) = tried.lock() {
@@ -280,7 +323,7 @@ fn try_together(cases: Vec<Case>, threads: usize, log: &Log) -> Vec<Tried> {
         .unwrap_or_default()
 }
 
-fn take<'a>(cases: &'a [Case], next: &AtomicUsize) -> Option<(usize, &'a Case)> {
+fn take(cases: &[Case], next: &AtomicUsize) -> Option<(usize, Case)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
-    cases.get(at).map(|case| (at, case))
+    cases.get(at).map(|case| (at, case.clone()))
 }

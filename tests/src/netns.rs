@@ -204,6 +204,11 @@ impl Drop for Netns {
     }
 }
 
+/// A MAC as `ip` writes it.
+pub fn mac_words(mac: &Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Moves the calling thread into a namespace for the rest of its life.
 ///
 /// # Panics

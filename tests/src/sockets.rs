@@ -168,8 +168,16 @@ pub struct Log(Arc<Mutex<HashMap<u64, (String, SocketAddr)>>>);
 
 impl Log {
     fn write(&self, token: u64, by: &str, source: SocketAddr) {
-        if let Ok(mut log) = self.0.lock() {
-            log.insert(token, (by.to_owned(), source));
+        let Ok(mut log) = self.0.lock() else {
+            return;
+        };
+        // One packet at two places is nobody's expectation.
+        match log.get_mut(&token) {
+            Some((known, _)) if !known.split(" and ").any(|one| one == by) => {
+                *known = format!("{known} and {by}");
+            }
+            Some(_) => {}
+            None => drop(log.insert(token, (by.to_owned(), source))),
         }
     }
 

@@ -78,6 +78,11 @@ impl Family {
         self.choose(STRANGER_V4, STRANGER_V6)
     }
 
+    /// No address.
+    pub const fn unspecified(self) -> IpAddr {
+        self.choose(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED)
+    }
+
     /// `IPv4` or `IPv6`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -178,6 +183,19 @@ impl Topology {
             let _ = host.try_set_sysctl(&format!("net/bridge/bridge-nf-call-{family}"), "1");
         }
         self.close_netfilter();
+    }
+
+    /// Opens the host to every forwarding, as one that routes for others is: what netbpf does not
+    /// drop itself now goes on.
+    pub fn open_forwarding(&self) {
+        let host = &self.host;
+        host.nft("flush ruleset");
+        host.set_sysctl(&format!("net/ipv6/conf/{UPLINK}/accept_ra"), "2");
+        host.set_sysctl("net/ipv4/ip_forward", "1");
+        host.set_sysctl("net/ipv6/conf/all/forwarding", "1");
+        for family in ["iptables", "ip6tables", "arptables"] {
+            let _ = host.try_set_sysctl(&format!("net/bridge/bridge-nf-call-{family}"), "0");
+        }
     }
 
     /// Puts a forward chain that drops in the place of whatever ruleset there is.

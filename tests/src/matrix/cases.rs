@@ -400,12 +400,12 @@ impl Bench<'_> {
     fn published_inside(&self, port: &Port, from: &Container, asked: IpAddr) -> Expected {
         let family = Family::of(asked);
         let Some(Sender { network, source }) = self.sender(from, asked) else {
-            return Expected::NotAnswered;
+            return Expected::Blocked;
         };
         let target = self.listing.container(&port.container);
         let receiver = self.gateway_end(target, family).map(|end| &end.network);
         if network.internal {
-            return Expected::NotAnswered;
+            return Expected::Blocked;
         }
         if from.name == target.name {
             let gateways = from.ends.iter().filter_map(|end| {
@@ -452,7 +452,10 @@ impl Bench<'_> {
                             service.name
                         ),
                         probe: Probe::new(&from.netns, proto, SocketAddr::new(vip, OWN_SERVICE)),
-                        expected: Expected::NotAnswered,
+                        expected: match self.backends(service, from, vip) {
+                            Expected::Reaches(_) => Expected::Refused,
+                            shut => shut,
+                        },
                     });
                 }
             }
@@ -463,10 +466,10 @@ impl Bench<'_> {
     /// gateway.
     pub(super) fn backends(&self, service: &Service, from: &Container, vip: IpAddr) -> Expected {
         let Some(Sender { network, source }) = self.sender(from, vip) else {
-            return Expected::NotAnswered;
+            return Expected::Blocked;
         };
         if network.name != service.network {
-            return Expected::NotAnswered;
+            return Expected::Blocked;
         }
         let gateway = network.gateway(Family::of(vip));
         let seen_by = |backend: &String| {
@@ -520,12 +523,13 @@ impl Bench<'_> {
         if from.source_check || is_neighbours {
             return Expected::Blocked;
         }
+        if asked.ip() != Family::of(lie).client() {
+            return Expected::Arrives(HOST.to_owned(), lie);
+        }
         // The answer is to an address that the container's own kernel does not have.
         match self.to_outside(from, asked.ip()) {
-            Expected::Reaches(all) if asked.ip() == Family::of(lie).client() => {
-                Expected::Arrives(OUTSIDE.to_owned(), all[0].1)
-            }
-            _ => Expected::Arrives(HOST.to_owned(), lie),
+            Expected::Reaches(all) => Expected::Arrives(OUTSIDE.to_owned(), all[0].1),
+            shut => shut,
         }
     }
 

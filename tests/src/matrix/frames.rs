@@ -119,9 +119,17 @@ impl Bench<'_> {
         let mut shots = Vec::new();
         for seat in &seats {
             shots.extend(self.of_one(seat, &seats));
+            shots.extend(self.to_router(seat, &seats));
         }
-        shots.extend(self.outsiders(&seats));
+        let outsiders = self.outsiders(&seats);
+        let lies = outsiders
+            .iter()
+            .filter(|shot| shot.hearers.is_empty())
+            .count() as u64;
+        shots.extend(outsiders);
+        let before = self.martians();
         let mut tried = self.fire(shots, &mut taps);
+        tried.push(counted(lies, self.martians() - before));
         // What is for everybody is the bridge's affair, where netfilter can eat it.
         self.filter_bridges("0");
         let to_all = seats
@@ -130,6 +138,17 @@ impl Bench<'_> {
         tried.extend(self.fire(to_all.collect(), &mut taps));
         self.filter_bridges("1");
         tried
+    }
+
+    /// How many packets from outside were dropped for a source that can't be there.
+    fn martians(&self) -> u64 {
+        let status = self.instance.json(&["status"]);
+        let drops = status["drops"].as_array().cloned().unwrap_or_default();
+        drops
+            .iter()
+            .filter(|drop| drop["hook"] == "from_netdev" && drop["reason"] == "martian_source")
+            .filter_map(|drop| drop["packets"].as_u64())
+            .sum()
     }
 
     fn filter_bridges(&self, value: &str) {
@@ -223,14 +242,61 @@ impl Bench<'_> {
         let mut hearers: BTreeSet<String> = heard.collect();
         // What the host takes comes by no tap of ours if it came by the uplink.
         if let Some((by, _)) = self.log.read(shot.mark.0)
-            && !hearers.iter().any(|place| place.starts_with(&by))
+            && !hearers
+                .iter()
+                .any(|place| *place == by || place.starts_with(&format!("{by} on ")))
         {
             hearers.insert(format!("a service of {by}"));
         }
         hearers
     }
 
-    /// Frames of one container to a neighbour or to the host.
+    /// Frames of one container to the bridge, to be routed to the outside.
+    fn to_router(&self, seat: &Seat, seats: &[Seat]) -> Vec<Shot> {
+        let network = self.listing.network(&seat.network);
+        let bridge = self.topology.host.mac(&network.bridge);
+        let neighbour = seats
+            .iter()
+            .find(|other| other.network == seat.network && other.netns != seat.netns);
+        let mut shots = Vec::new();
+        for family in Family::ALL {
+            let Some(own) = seat.address(family).filter(|_| !network.internal) else {
+                continue;
+            };
+            let mut shoot = |what, from: u16, src_mac, is_sent: bool| {
+                let mark = Mark::new();
+                let to = SocketAddr::new(family.far(), OWN_SERVICE);
+                let frame = Frame::udp(SocketAddr::new(own, from), to)
+                    .with_payload(&mark.bytes())
+                    .macs(src_mac, bridge);
+                let hearers = is_sent.then(|| OUTSIDE.to_owned());
+                shots.push(Shot {
+                    path: format!("{} → outside, from {}", seat.place, seat.network),
+                    family,
+                    what,
+                    netns: seat.netns.clone(),
+                    interface: seat.interface.clone(),
+                    bytes: frame.bytes(),
+                    mark,
+                    hearers: hearers.into_iter().collect(),
+                });
+            };
+            shoot("udp", 20_010, seat.mac, true);
+            shoot(
+                "udp from a foreign mac",
+                20_011,
+                VIRTUAL_ROUTER,
+                !seat.is_checked,
+            );
+            shoot("udp from the bridge's mac", 20_012, bridge, false);
+            if let Some(other) = neighbour {
+                shoot("udp from a neighbour's mac", 20_013, other.mac, false);
+            }
+        }
+        shots
+    }
+
+    /// Frames of one container to a neighbour.
     fn of_one(&self, seat: &Seat, seats: &[Seat]) -> Vec<Shot> {
         let network = self.listing.network(&seat.network);
         let mut shots = Vec::new();
@@ -447,12 +513,14 @@ impl Bench<'_> {
                     && port.host_ip.is_unspecified()
                     && port.admits(family.client())
             });
-            let own = published.and_then(|(port, _)| {
-                let place = seats
+            let target = published.and_then(|(port, _)| {
+                let container = self.listing.container(&port.container);
+                let end = self.gateway_end(container, family)?;
+                seats
                     .iter()
-                    .find(|seat| seat.place.starts_with(&port.container));
-                place?.address(family)
+                    .find(|seat| seat.netns == container.netns && seat.network == end.network)
             });
+            let own = target.and_then(|seat| seat.address(family));
             let mut shoot = |what: &'static str, src: IpAddr, asked: u16, hearers: &[String]| {
                 let mark = Mark::new();
                 let from = SocketAddr::new(src, 20_000);
@@ -472,6 +540,14 @@ impl Bench<'_> {
             };
             let host_service = ["a service of host".to_owned()];
             shoot("udp", family.client(), OWN_SERVICE, &host_service);
+            if let (Some((_, host_port)), Some(seat)) = (published, target) {
+                shoot(
+                    "udp",
+                    family.client(),
+                    host_port,
+                    std::slice::from_ref(&seat.place),
+                );
+            }
             let ports = published.map(|(_, host_port)| host_port).into_iter();
             for port in ports.chain([OWN_SERVICE]) {
                 for (what, lie) in lies(family) {
@@ -483,6 +559,19 @@ impl Bench<'_> {
             }
         }
         shots
+    }
+}
+
+/// It is not the host's own stack that drops them.
+fn counted(lies: u64, counted: u64) -> Tried {
+    Tried {
+        path: "outside → host, dropped as martian_source".to_owned(),
+        family: Family::V4,
+        what: What::Frame("all of those"),
+        expected: format!("{lies} counted"),
+        seen: format!("{counted} counted"),
+        source: None,
+        is_as_expected: lies == counted,
     }
 }
 

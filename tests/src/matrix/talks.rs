@@ -33,7 +33,9 @@ impl Bench<'_> {
         let containers = self.listing.containers.iter();
         let masqueraded = containers.filter(|from| {
             self.sender(from, family.far()).is_some_and(|sender| {
-                !sender.network.internal && sender.network.mode(family) != GatewayMode::Routed
+                !sender.network.internal
+                    && sender.network.masquerade
+                    && sender.network.mode(family) != GatewayMode::Routed
             })
         });
         masqueraded

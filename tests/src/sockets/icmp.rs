@@ -117,30 +117,30 @@ impl IcmpEar {
         });
     }
 
-    /// Whether a router says that time was exceeded (RFC 792, RFC 4443) before `deadline`.
+    /// The router that says that time was exceeded (RFC 792, RFC 4443) before `deadline`.
     ///
     /// # Panics
     ///
     /// When the socket refuses the time limit, which can't be.
-    pub fn hears_time_exceeded(&self, deadline: Instant) -> bool {
+    pub fn hears_time_exceeded(&self, deadline: Instant) -> Option<IpAddr> {
         let mut buffer = [0; 2048];
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                return None;
             }
             self.socket
                 .set_read_timeout(Some(left))
                 .expect("a time limit is set");
-            let Ok(length) = self.socket.recv(&mut buffer) else {
-                return false;
+            let Ok((length, source)) = self.socket.recv_from(&mut buffer) else {
+                return None;
             };
             let kind = match self.family {
                 Family::V4 => buffer[..length].get(20).map(|kind| *kind == 11),
                 Family::V6 => buffer[..length].first().map(|kind| *kind == 3),
             };
             if kind == Some(true) {
-                return true;
+                return Some(source.ip());
             }
         }
     }

@@ -14,6 +14,11 @@ use crate::{
     topology::Family,
 };
 
+/// Where a TCP header has its flags, and two of them.
+const FLAGS_OFFSET: usize = 13;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
 /// How long an Ethernet header is.
 const ETHERNET: usize = 14;
 
@@ -29,12 +34,12 @@ pub(super) fn listen(addr: IpAddr, proto: Proto) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Opens a socket that hears what [`segment`] makes and, so that it costs nothing, hardly anything
-/// else.
+/// Opens a socket that hears what [`segment`] makes and what begins a connection and, so that it
+/// costs nothing, hardly anything else.
 pub(super) fn segments(addr: IpAddr) -> io::Result<Socket> {
     let socket = open(addr, Proto::Ack)?;
     socket.set_nonblocking(true)?;
-    socket.attach_filter(&bare_acknowledgements(Family::of(addr)))?;
+    socket.attach_filter(&bare_segments(Family::of(addr)))?;
     Ok(socket)
 }
 
@@ -49,28 +54,31 @@ pub(super) fn open(addr: IpAddr, proto: Proto) -> io::Result<Socket> {
     Socket::new(domain, Type::RAW, Some(protocol.into()))
 }
 
-/// Accepts a segment whose only flag is ACK. In IPv4 the socket sees the IP header, in IPv6 not.
-fn bare_acknowledgements(family: Family) -> [SockFilter; 5] {
+/// Accepts a segment whose only flag is ACK or SYN, ECN aside. In IPv4 the socket sees the IP header, in IPv6 not.
+fn bare_segments(family: Family) -> [SockFilter; 7] {
     /// `ldx 4*([k]&0xf)`.
     const LOAD_HEADER_LENGTH: u16 = 0xb1;
     /// `ldx #k`.
     const LOAD_INDEX: u16 = 0x01;
     /// `ldb [x+k]`.
     const LOAD_BYTE: u16 = 0x50;
+    /// `and #k`.
+    const AND: u16 = 0x54;
     /// `jeq #k, jt, jf`.
     const JUMP_IF_EQUAL: u16 = 0x15;
     /// `ret #k`.
     const RETURN: u16 = 0x06;
-    const FLAGS_OFFSET: u32 = 13;
-    const ACK: u32 = 0x10;
+    const ALL_BUT_ECN: u32 = 0x3f;
     let header = match family {
         Family::V4 => LOAD_HEADER_LENGTH,
         Family::V6 => LOAD_INDEX,
     };
     [
         SockFilter::new(header, 0, 0, 0),
-        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, ACK),
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET as u32),
+        SockFilter::new(AND, 0, 0, ALL_BUT_ECN),
+        SockFilter::new(JUMP_IF_EQUAL, 1, 0, u32::from(ACK)),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, u32::from(SYN)),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
         SockFilter::new(RETURN, 0, 0, 0),
     ]
@@ -98,8 +106,23 @@ pub(super) fn segment(source: IpAddr, to: SocketAddr, token: u64) -> Vec<u8> {
     frame.bytes()[ETHERNET + frame.ip_header_len()..].to_vec()
 }
 
-/// The token of a segment that [`segment`] made. Others give a number that is nobody's token.
+/// The token of a segment that [`segment`] made, or that begins a connection. Others give a number
+/// that is nobody's token.
 pub(super) fn token_of(bytes: &[u8], source: IpAddr) -> Option<u64> {
-    let numbers = payload(bytes, source).get(4..12)?;
-    Some(u64::from_be_bytes(numbers.try_into().ok()?))
+    let segment = payload(bytes, source);
+    if segment.get(FLAGS_OFFSET)? & SYN != 0 {
+        let port = |at| {
+            Some(u16::from_be_bytes([
+                *segment.get(at)?,
+                *segment.get(at + 1)?,
+            ]))
+        };
+        return Some(token_of_connection(port(0)?, port(2)?));
+    }
+    Some(u64::from_be_bytes(segment.get(4..12)?.try_into().ok()?))
+}
+
+/// What stands for a connection between two ports; no other token is as large.
+pub(super) const fn token_of_connection(from: u16, to: u16) -> u64 {
+    1 << 63 | (from as u64) << 16 | to as u64
 }

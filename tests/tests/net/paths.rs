@@ -1,30 +1,17 @@
 //! Every path between every two places, on the examples and on a host with the rarer settings.
 
 use netbpf_tests::{
-    matrix::{self, Bench, Listing},
-    netns::Netns,
+    matrix::{self, Bench},
     scene::Scene,
 };
 
-/// Applies a config and tries every path. Containers of internal networks first give themselves
-/// the default routes that they were not given: isolation must not rest on their good manners.
+/// Applies a config and tries every path.
 fn every_path_is_as_expected(config: &str) {
-    let scene = Scene::with(config);
-    let listing = Listing::of(&scene.instance);
-    for container in &listing.containers {
-        let netns = Netns::existing(&container.netns);
-        let shut: Vec<_> = container
-            .ends
-            .iter()
-            .map(|end| listing.network(&end.network))
-            .collect();
-        // One that has an open network as well has its default routes from there.
-        if shut.iter().all(|network| network.internal) {
-            for gateway in shut.iter().flat_map(|network| &network.gateways) {
-                netns.ip(&format!("route replace default via {gateway}"));
-            }
-        }
-    }
+    every_path_of(&Scene::with(config));
+}
+
+/// Tries every path of a scene.
+fn every_path_of(scene: &Scene) {
     let tried = Bench::set_up(&scene.topology, &scene.instance).try_everything();
     let wrong: Vec<_> = tried
         .iter()
@@ -44,6 +31,15 @@ fn every_path_is_as_expected(config: &str) {
 #[test]
 fn every_path_of_the_quickstart_is_as_expected() {
     every_path_is_as_expected(include_str!("../../../examples/quickstart.toml"));
+}
+
+/// Where the host's stack forwards whatever it is given, only what netbpf drops itself is blocked.
+#[test]
+fn every_path_is_as_expected_on_a_host_that_forwards_everything() {
+    let scene = Scene::bare();
+    scene.topology.open_forwarding();
+    scene.apply(include_str!("../../../examples/quickstart.toml"));
+    every_path_of(&scene);
 }
 
 #[test]
