@@ -291,7 +291,7 @@ reasons! {
         TooBig => "too_big", "larger than the way's MTU: its sender was told, or the stack is to cut it";
         TtlExceeded => "ttl_exceeded", "TTL or hop limit ran out: its sender was told";
         Xfrm => "xfrm", "the host has IPsec policies, which only its stack knows";
-        NotUnderstood => "not_understood", "not for a container, and left to the host";
+        NotUnderstood => "not_understood", "neither for a container nor from one, and left to the host";
     }
 }
 

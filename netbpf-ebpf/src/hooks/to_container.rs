@@ -43,13 +43,12 @@ pub fn to_container(skb: Skb) -> i32 {
     }
 }
 
-/// What the host itself sends is always allowed. Its flows are committed, for without that the
-/// container's first answer would look like the first packet of a flow.
+/// What the host itself sends is always allowed, if it can be understood. Its flows are committed,
+/// for without that the container's first answer would look like the first packet of a flow.
 #[inline(always)]
 fn stages<F: Stages>(skb: Skb) -> i32 {
-    // What the host's own stack made and we can't parse is not ours to judge.
-    if parse::parsed::<F>(skb).is_err() {
-        return finish(Hook::ToContainer, skb, Verdict::PASS);
+    if let Err(reason) = parse::parsed::<F>(skb) {
+        return refuse(Hook::ToContainer, skb, reason);
     }
     walk::<F>(
         Hook::ToContainer,

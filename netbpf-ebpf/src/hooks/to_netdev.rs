@@ -11,7 +11,7 @@ use netbpf_common::{
     packet::Packet,
     policy::flags,
     tuple::proto,
-    verdict::{DropReason, Hook, Verdict},
+    verdict::{DropReason, Hook, StackReason, Verdict},
     wire::Be16,
 };
 
@@ -51,8 +51,8 @@ fn from_host(skb: Skb) -> i32 {
 
 #[inline(always)]
 fn stages<F: Stages>(skb: Skb) -> i32 {
-    if parse::parsed::<F>(skb).is_err() {
-        return finish(Hook::ToNetdev, skb, Verdict::PASS);
+    if let Err(reason) = parse::parsed::<F>(skb) {
+        return not_understood::<F>(skb, reason);
     }
     walk::<F>(
         Hook::ToNetdev,
@@ -61,6 +61,20 @@ fn stages<F: Stages>(skb: Skb) -> i32 {
         |_| F::to_netdev_host_unknown(),
         |skb| finish(Hook::ToNetdev, skb, Verdict::PASS),
     )
+}
+
+/// Dropped if it says that it is a container's, which nothing leaves as without a flow; else it is
+/// the host's own, which is its affair. A call of its own, so that what it keeps on the stack is not
+/// added to that of the other stages.
+#[inline(never)]
+fn not_understood<F: Stages>(skb: Skb, reason: DropReason) -> i32 {
+    let verdict = match F::addresses(skb) {
+        Some((src, _)) if F::host_address(&src).is_none() && F::subnet(&src).is_some() => {
+            Verdict::drop(reason)
+        }
+        _ => Verdict::stack(StackReason::NotUnderstood),
+    };
+    finish(Hook::ToNetdev, skb, verdict)
 }
 
 /// An IP packet of the host's own: the action, or [`UNKNOWN`] where a masqueraded flow already has
@@ -170,6 +184,7 @@ fn from_bridge(skb: Skb) -> i32 {
     }
 }
 
+/// What comes by a bridge of ours is a container's, whatever its source says.
 #[inline(always)]
 fn forwarded<F: Stages>(skb: Skb) -> i32 {
     match parse::parsed::<F>(skb) {
