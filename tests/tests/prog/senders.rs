@@ -16,7 +16,7 @@ use netbpf_common::{
 use netbpf_tests::{
     packet::{Arp, EchoKind, Flags, Frame},
     prog_run::{
-        Action, Bed, Net, Outcome, Place, Resident, WEB_PORT, on_bed,
+        Action, Bed, DNS_PORT, Net, Outcome, Place, Resident, WEB_PORT, on_bed,
         residents::{DB, GOLD, MONK, NUN, TENT, WEB},
         vip,
     },
@@ -25,9 +25,13 @@ use netbpf_tests::{
 
 use crate::{arrives, client, host};
 
-/// The mapping of `8080/tcp`, and one of a container's own port.
+/// The mappings of `8080/tcp` and of `5353/udp`, and one of a container's own port.
 const WEB_MAPPING: u32 = 1;
+const DNS_MAPPING: u32 = 2;
 const OWN_MAPPING: u32 = 70;
+
+/// The mappings that get lists.
+const LISTED: [u32; 2] = [WEB_MAPPING, DNS_MAPPING];
 
 fn of_v4(addr: IpAddr) -> Ipv4 {
     match addr {
@@ -193,58 +197,69 @@ fn asks_web(family: Family, from: SocketAddr) -> Frame {
     Frame::tcp(from, host(family, WEB_PORT.0), Flags::Syn)
 }
 
+/// A first packet to each of [`LISTED`], and the container's port.
+fn asks(family: Family, from: SocketAddr) -> [(Frame, u16); 2] {
+    let question = Frame::udp(from, host(family, DNS_PORT.0));
+    [(asks_web(family, from), WEB_PORT.1), (question, DNS_PORT.1)]
+}
+
 #[test]
 fn lists_are_about_the_outside_and_other_networks_and_end_what_they_close() {
     on_bed(|bed| {
         for family in Family::ALL {
-            let syn = arrives(asks_web(family, client(family, 40000)));
-            let inside = syn
-                .clone()
-                .to(WEB.at(family, WEB_PORT.1))
-                .macs(WEB.net.bridge_mac(), WEB.mac())
-                .routed();
-            from_outside(bed, &syn).redirects(&inside);
+            for (first, port) in asks(family, client(family, 40000)) {
+                let first = arrives(first);
+                let inside = first
+                    .clone()
+                    .to(WEB.at(family, port))
+                    .macs(WEB.net.bridge_mac(), WEB.mac())
+                    .routed();
+                from_outside(bed, &first).redirects(&inside);
+            }
         }
         // Only a container of another network may come, then not even that one.
         bed.change(|contents| {
-            list(
-                contents,
-                WEB_MAPPING,
-                |family| TENT.addr(family),
-                listed::ALLOW,
-            );
-            mark_listed(contents, WEB_MAPPING, mapping_flags::HAS_ALLOW);
+            for mapping in LISTED {
+                list(contents, mapping, |it| TENT.addr(it), listed::ALLOW);
+                mark_listed(contents, mapping, mapping_flags::HAS_ALLOW);
+            }
         });
         bed.next_generation();
+        let asked_by = |bed: &Bed, from: Resident, family| {
+            asks(family, from.at(family, 40000))
+                .map(|(first, _)| sends(bed, from, &from.routes(first)))
+        };
         for family in Family::ALL {
-            let syn = arrives(asks_web(family, client(family, 40000)));
-            from_outside(bed, &syn).drops(DropReason::FlowEnded);
-            from_outside(bed, &syn).drops(DropReason::SourceDenied);
-            let monk = MONK.routes(asks_web(family, MONK.at(family, 40000)));
-            sends(bed, MONK, &monk).drops(DropReason::SourceDenied);
-            // Neither a neighbour nor the container itself is asked.
-            for near in [DB, WEB] {
-                let frame = near.routes(asks_web(family, near.at(family, 40000)));
-                assert_eq!(sends(bed, near, &frame).action, Action::Redirect);
+            for (first, _) in asks(family, client(family, 40000)) {
+                let first = arrives(first);
+                from_outside(bed, &first).drops(DropReason::FlowEnded);
+                from_outside(bed, &first).drops(DropReason::SourceDenied);
             }
-            let tent = TENT.routes(asks_web(family, TENT.at(family, 40000)));
-            assert_eq!(sends(bed, TENT, &tent).action, Action::Redirect);
+            for denied in asked_by(bed, MONK, family) {
+                denied.drops(DropReason::SourceDenied);
+            }
+            // Neither a neighbour nor the container itself is asked.
+            for near in [DB, WEB, TENT] {
+                for allowed in asked_by(bed, near, family) {
+                    assert_eq!(allowed.action, Action::Redirect);
+                }
+            }
         }
         bed.change(|contents| {
-            list(
-                contents,
-                WEB_MAPPING,
-                |family| TENT.addr(family),
-                listed::DENY,
-            );
+            for mapping in LISTED {
+                list(contents, mapping, |it| TENT.addr(it), listed::DENY);
+            }
         });
         bed.next_generation();
         for family in Family::ALL {
-            let tent = TENT.routes(asks_web(family, TENT.at(family, 40000)));
-            sends(bed, TENT, &tent).drops(DropReason::FlowEnded);
-            sends(bed, TENT, &tent).drops(DropReason::SourceDenied);
-            let db = DB.routes(asks_web(family, DB.at(family, 40000)));
-            assert_eq!(sends(bed, DB, &db).action, Action::Redirect);
+            for reason in [DropReason::FlowEnded, DropReason::SourceDenied] {
+                for denied in asked_by(bed, TENT, family) {
+                    denied.drops(reason);
+                }
+            }
+            for allowed in asked_by(bed, DB, family) {
+                assert_eq!(allowed.action, Action::Redirect);
+            }
         }
     });
 }
@@ -253,28 +268,33 @@ fn lists_are_about_the_outside_and_other_networks_and_end_what_they_close() {
 fn the_longest_prefix_of_a_list_decides() {
     on_bed(|bed| {
         bed.change(|contents| {
-            list(contents, WEB_MAPPING, Family::client, listed::ALLOW);
             let (v4, v6) = (Family::V4.client(), Family::V6.client());
-            contents
-                .sources_v4
-                .insert(prefix_v4(WEB_MAPPING, v4, 8), listed::DENY);
-            contents
-                .sources_v6
-                .insert(prefix_v6(WEB_MAPPING, v6, 16), listed::DENY);
-            mark_listed(contents, WEB_MAPPING, 0);
+            for mapping in LISTED {
+                list(contents, mapping, Family::client, listed::ALLOW);
+                let all_v4 = prefix_v4(mapping, v4, 8);
+                contents.sources_v4.insert(all_v4, listed::DENY);
+                let all_v6 = prefix_v6(mapping, v6, 16);
+                contents.sources_v6.insert(all_v6, listed::DENY);
+                mark_listed(contents, mapping, 0);
+            }
         });
         for family in Family::ALL {
             let near = match family.client() {
                 IpAddr::V4(addr) => IpAddr::V4(Ipv4Addr::from(u32::from(addr) + 1)),
                 IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from(u128::from(addr) + 1)),
             };
-            let syn = arrives(asks_web(family, client(family, 40000)));
-            assert_eq!(from_outside(bed, &syn).action, Action::Redirect);
-            let other = arrives(asks_web(family, SocketAddr::new(near, 40000)));
-            from_outside(bed, &other).drops(DropReason::SourceDenied);
+            for (first, _) in asks(family, client(family, 40000)) {
+                let outcome = from_outside(bed, &arrives(first));
+                assert_eq!(outcome.action, Action::Redirect);
+            }
+            for (other, _) in asks(family, SocketAddr::new(near, 40000)) {
+                from_outside(bed, &arrives(other)).drops(DropReason::SourceDenied);
+            }
             // Without an allow list whoever is not listed may come.
-            let stranger = MONK.routes(asks_web(family, MONK.at(family, 40000)));
-            assert_eq!(sends(bed, MONK, &stranger).action, Action::Redirect);
+            for (stranger, _) in asks(family, MONK.at(family, 40000)) {
+                let outcome = sends(bed, MONK, &MONK.routes(stranger));
+                assert_eq!(outcome.action, Action::Redirect);
+            }
         }
     });
 }
@@ -365,7 +385,9 @@ fn an_own_port_has_the_lists_of_its_mapping() {
         let routed = network_flags::ROUTED_V4 | network_flags::ROUTED_V6;
         set_flags(bed, Net::Open, routed);
         bed.change(|contents| {
-            open(contents, TENT, 80, proto::TCP);
+            for protocol in [proto::TCP, proto::UDP] {
+                open(contents, TENT, 80, protocol);
+            }
             list(
                 contents,
                 OWN_MAPPING,
@@ -375,10 +397,15 @@ fn an_own_port_has_the_lists_of_its_mapping() {
             mark_listed(contents, OWN_MAPPING, mapping_flags::HAS_ALLOW);
         });
         for family in Family::ALL {
-            let [syn, ..] = one_of_each(family, TENT, 80);
-            from_outside(bed, &syn).drops(DropReason::SourceDenied);
-            let near = Frame::tcp(WEB.at(family, 40000), TENT.at(family, 80), Flags::Syn);
-            reaches_from_inside(bed, WEB, TENT, &WEB.routes(near));
+            let [syn, datagram, _] = one_of_each(family, TENT, 80);
+            let (from, to) = (WEB.at(family, 40000), TENT.at(family, 80));
+            for (denied, near) in [
+                (syn, Frame::tcp(from, to, Flags::Syn)),
+                (datagram, Frame::udp(from, to)),
+            ] {
+                from_outside(bed, &denied).drops(DropReason::SourceDenied);
+                reaches_from_inside(bed, WEB, TENT, &WEB.routes(near));
+            }
         }
     });
 }

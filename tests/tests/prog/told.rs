@@ -1,12 +1,15 @@
 //! What netbpf itself tells a sender: too big, out of hops, nobody listens there.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use netbpf_common::verdict::{DropReason, Hook, StackReason};
+use netbpf_common::{
+    endpoint::{Interface, role},
+    verdict::{DropReason, Hook, StackReason},
+};
 use netbpf_tests::{
     packet::{Flags, Frame, Mac, describe, fault},
     prog_run::{
-        Action, Bed, CLIENT_MAC, Net, Outcome, Place, UPLINK_MAC, WEB_PORT, on_bed,
+        Action, Bed, CLIENT_MAC, DNS_PORT, Net, Outcome, Place, UPLINK_MAC, WEB_PORT, on_bed,
         residents::{MONK, WEB},
         vip,
     },
@@ -186,4 +189,50 @@ fn a_port_that_a_vip_has_not_is_refused_by_the_vip() {
         }
         assert_eq!(bed.halves(), 0);
     });
+}
+
+/// Toward an address of its own the host remembers an IPv6 path MTU only if it is below that of the
+/// interface that has the address: it is told what every link takes, in IPv4 what the way takes.
+#[test]
+fn what_the_host_says_to_itself_and_is_too_big_for_the_container_is_told_once_for_all() {
+    on_bed(|bed| {
+        let loopback = Interface {
+            role: role::LOOPBACK,
+            ..Interface::default()
+        };
+        let ifindex = bed.ifindex(Place::Loopback);
+        bed.change(|contents| {
+            contents.interfaces.insert(ifindex, loopback);
+        });
+        for family in Family::ALL {
+            let [_, too_big, _] = kinds(family);
+            let rest = match family {
+                Family::V4 => 1500,
+                Family::V6 => 1280,
+            };
+            for asked in [host(family, DNS_PORT.0), localhost(family, DNS_PORT.0)] {
+                let question = Frame::udp(SocketAddr::new(asked.ip(), 40000), asked);
+                bed.run(Hook::FromLocal, Place::Loopback, &question);
+                let big = question.with_payload(&[7; 1600]);
+                let outcome = bed.run(Hook::FromLocal, Place::Loopback, &big);
+                outcome.counts(StackReason::TooBig);
+                let told = Told {
+                    from: asked.ip(),
+                    macs: ([0; 6], [0; 6]),
+                    kind: too_big,
+                    rest,
+                    quoted: 8,
+                };
+                is_told(&outcome, &big, &told);
+            }
+        }
+    });
+}
+
+fn localhost(family: Family, port: u16) -> SocketAddr {
+    let addr = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(addr, port)
 }
