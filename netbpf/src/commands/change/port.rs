@@ -1,5 +1,7 @@
 //! `port add` and `port rm`.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 
 use super::Asked;
@@ -18,7 +20,12 @@ pub(in crate::commands) fn add(cli: &Cli, instance: &Instance, add: &PortAdd) ->
         instance,
         changing: add.changing,
     };
-    let before = port::lines_of(instance, &add.container)?;
+    let before: HashSet<String> = if asked.is_shown() {
+        let lines = port::lines_of(instance, &add.container)?;
+        lines.into_iter().collect()
+    } else {
+        HashSet::new()
+    };
     let report = asked.report(vec![change_of(add)])?;
     asked.show(&report, || {
         let mut lines = port::lines_of(instance, &add.container)?;
