@@ -1,6 +1,6 @@
 //! What the figures were taken on.
 
-use std::{fs, thread};
+use std::{fs, process::Command, thread};
 
 use serde::Serialize;
 
@@ -19,7 +19,12 @@ pub struct Machine {
     pub virtual_machine: bool,
     /// The load average of the last minute when the run began.
     pub load: String,
+    /// The releases of the peers' programs, in their own words.
+    pub tools: Vec<String>,
 }
+
+/// Programs of the peers.
+const TOOLS: [&str; 4] = ["dockerd", "iptables-nft", "iptables-legacy", "nft"];
 
 impl Machine {
     /// Looks. What can't be read is said to be unknown.
@@ -38,8 +43,23 @@ impl Machine {
                 .next()
                 .unwrap_or("unknown")
                 .to_owned(),
+            tools: TOOLS.map(version).to_vec(),
         }
     }
+}
+
+fn version(program: &str) -> String {
+    let said = Command::new(program).arg("--version").output();
+    said.ok()
+        .and_then(|said| {
+            Some(
+                String::from_utf8_lossy(&said.stdout)
+                    .lines()
+                    .next()?
+                    .to_owned(),
+            )
+        })
+        .unwrap_or_else(|| format!("{program} is not here"))
 }
 
 fn line(path: &str) -> String {

@@ -60,10 +60,10 @@ pub fn site(netbpf: &Path, ports: u16) -> Result<Site> {
     Ok(Standing::apply(netbpf, &config(ports))?.site(ports))
 }
 
-/// A host on which a virtual IP leads to several containers, and one more asks.
+/// A host on which a virtual IP leads to several containers, and two more ask.
 pub struct Pool {
-    /// The namespace of who asks.
-    pub client: PathBuf,
+    /// The namespaces of who asks.
+    pub clients: [PathBuf; 2],
     /// The namespaces of the backends.
     pub backends: Vec<PathBuf>,
     standing: Standing,
@@ -83,7 +83,7 @@ impl Pool {
         let standing = Standing::apply(netbpf, &pool_config(backends))?;
         let name = |number| format!("b{number}");
         Ok(Self {
-            client: standing.container("c0"),
+            clients: ["c0", "c1"].map(|name| standing.container(name)),
             backends: (0..backends)
                 .map(|number| standing.container(&name(number)))
                 .collect(),
@@ -120,6 +120,7 @@ fn addr(family: Family, last: u8) -> IpAddr {
 fn pool_config(backends: u8) -> String {
     let mut config = network();
     config.push_str(&container("c0", 10, ""));
+    config.push_str(&container("c1", 11, ""));
     for number in 0..backends {
         config.push_str(&container(&format!("b{number}"), 100 + number, ""));
     }

@@ -32,6 +32,7 @@ pub fn render(report: &Report) -> String {
         report.pace.sample.as_millis(),
         report.pace.warm_up.as_millis(),
     );
+    let _ = writeln!(text, "{}\n", machine.tools.join("; "));
     for judged in &report.rows {
         text.push_str(&section(judged));
     }
@@ -161,6 +162,7 @@ mod tests {
             rounds: 3,
             sample: Duration::from_millis(20),
             warm_up: Duration::from_millis(1),
+            by_dockerd: 1,
         };
         Report::new(Machine::look(), &pace, vec![row])
     }

@@ -34,6 +34,12 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             (Load::Latency, Family::V4),
         ],
         ends: &ends,
+        notes: vec![
+            "Docker's host has br_netfilter, as dockerd finds or loads it up to release 27: bridged \
+             packets go through the rules. Without it Docker's containers reach each other as by \
+             the plain bridge."
+                .to_owned(),
+        ],
         targets: &targets,
     };
     path.measure(choice, || choice.common().choose(&who))

@@ -35,6 +35,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             (Load::Latency, Family::V4),
         ],
         ends: &ends,
+        notes: Vec::new(),
         targets: &targets,
     };
     if !path.is_chosen(choice) {

@@ -35,6 +35,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             (Load::Latency, Family::V4),
         ],
         ends: &ends,
+        notes: Vec::new(),
         targets: &targets,
     };
     path.measure(choice, || choice.common().choose(&who))

@@ -23,6 +23,8 @@ pub struct Path<'p> {
     pub works: &'p [(Load, Family)],
     /// Between whom.
     pub ends: &'p dyn for<'s> Fn(&'s Site, Family, Cpus) -> Ends<'s>,
+    /// What a reader must know beside the numbers.
+    pub notes: Vec<String>,
     /// What the subject has to reach.
     pub targets: &'p dyn Fn(Load, &Number) -> Vec<Target>,
 }
@@ -42,9 +44,10 @@ impl Path<'_> {
             }
             let (id, began) = (about[0].id.clone(), Instant::now());
             let cpus = load.cpus()?;
-            let plan = who().plan(about, |site, pace| {
+            let mut plan = who().plan(about, |site, pace| {
                 load.measure(&(self.ends)(site, *family, cpus), pace)
             });
+            plan.notes.clone_from(&self.notes);
             rows.extend(plan.measure(&choice.pace)?);
             let seconds = began.elapsed().as_secs_f64();
             eprintln!("bench: {id} is measured in {seconds:.1} s");

@@ -34,12 +34,18 @@ const ONE_PORT: &str = "netbpf, 1 port";
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let mut rows = one(choice)?;
     let mut standing = None;
+    let by_dockerd = choice.pace.by_dockerd;
     for ports in MANY {
         let path = Path {
             word: format!("published/{ports}"),
             title: format!("outside to one of {ports} published ports"),
             works: &[(Load::Crr, Family::V4)],
             ends: &ends,
+            notes: vec![format!(
+                "dockerd published {by_dockerd} ports, the rest was multiplied in the same form by \
+                 iptables-restore; {} ports, spread over all, are asked in turn",
+                ports.min(ASKED)
+            )],
             targets: &|_, _| targets_of_many(ports),
         };
         if path.is_chosen(choice) {
@@ -65,6 +71,7 @@ fn one(choice: &Choice) -> Result<Vec<Row>> {
             (Load::Latency, Family::V4),
         ],
         ends: &ends,
+        notes: Vec::new(),
         targets: &targets_of_one,
     };
     path.measure(choice, || choice.common().choose(&who))
@@ -93,7 +100,7 @@ impl Standing {
     fn set_up(choice: &Choice) -> Self {
         let docker = |name, backend| {
             Wanted::new(name, move || {
-                docker::site(backend, Proxy::Process, docker::BY_DOCKERD)
+                docker::site(backend, Proxy::Process, choice.pace.by_dockerd)
             })
         };
         Self {

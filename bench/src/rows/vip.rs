@@ -1,6 +1,9 @@
 //! Container to a virtual IP, beside connections to the backends themselves.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use netbpf_tests::topology::Family;
@@ -16,7 +19,7 @@ use crate::{
 /// How many backends there are.
 const BACKENDS: [u8; 2] = [2, 100];
 
-/// The same container asking the same backends, at their own addresses in turn.
+/// Another container, asking the same backends at their own addresses in turn.
 const DIRECTLY: &str = "direct connection";
 
 /// The rows of this path.
@@ -31,10 +34,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         if !abouts.iter().any(|(_, about)| choice.has(&about.id)) {
             continue;
         }
-        // Each on a host of its own: a connection to a backend that was made by the virtual IP
-        // keeps its ports from one that is made directly, for as long as it waits after its end.
-        let [by_vip, directly] =
-            [(); 2].map(|()| set_up(|| Pool::set_up(&choice.netbpf, backends)));
+        let pool = set_up(|| Pool::set_up(&choice.netbpf, backends));
         for (family, about) in abouts {
             if !choice.has(&about.id) {
                 continue;
@@ -45,31 +45,27 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
                 absent: Vec::new(),
                 notes: Vec::new(),
             };
-            let vip = vec![Pool::virtual_ip(family)];
-            add(&mut plan, SUBJECT, by_vip.as_ref(), |_| vip.clone());
-            add(&mut plan, DIRECTLY, directly.as_ref(), |pool| {
-                pool.direct(family)
-            });
+            match &pool {
+                Ok(pool) => plan.contenders.extend(contenders(pool, family)),
+                Err(reason) => plan.absent.push(Absent {
+                    name: SUBJECT.to_owned(),
+                    reason: format!("{reason:#}"),
+                }),
+            }
             rows.extend(plan.measure(&choice.pace)?);
         }
     }
     Ok(rows)
 }
 
-/// Adds a contender who asks what `to` says, or that there is none.
-fn add<'p>(
-    plan: &mut Plan<'p>,
-    name: &str,
-    pool: Result<&'p Pool, &anyhow::Error>,
-    to: impl Fn(&Pool) -> Vec<SocketAddr>,
-) {
-    match pool {
-        Ok(pool) => plan.contenders.push(contender(name, pool, to(pool))),
-        Err(reason) => plan.absent.push(Absent {
-            name: name.to_owned(),
-            reason: format!("{reason:#}"),
-        }),
-    }
+/// Who asks by the virtual IP, and who asks directly. They are two containers: one's connections
+/// that wait after their end would be in the other's way, for both lead to the same answers.
+fn contenders(pool: &Pool, family: Family) -> [Contender<'_>; 2] {
+    let [by_vip, directly] = &pool.clients;
+    [
+        contender(SUBJECT, pool, by_vip, vec![Pool::virtual_ip(family)]),
+        contender(DIRECTLY, pool, directly, pool.direct(family)),
+    ]
 }
 
 fn about(backends: u8, family: Family) -> About {
@@ -84,13 +80,18 @@ fn about(backends: u8, family: Family) -> About {
     }
 }
 
-fn contender<'p>(name: &str, pool: &'p Pool, to: Vec<SocketAddr>) -> Contender<'p> {
+fn contender<'p>(
+    name: &str,
+    pool: &'p Pool,
+    client: &'p Path,
+    to: Vec<SocketAddr>,
+) -> Contender<'p> {
     Contender {
         name: name.to_owned(),
         sampler: Box::new(move |pace| {
             forget_connections(pool.host());
             let ends = Ends {
-                client: &pool.client,
+                client,
                 servers: pool.backends.iter().map(PathBuf::as_path).collect(),
                 to: to.clone(),
                 ports: vec![PORT],
