@@ -512,6 +512,8 @@ pub fn program_ids(pins: &PinDirs) -> Vec<(&'static str, u32)> {
 }
 
 #[cfg(test)]
+mod stacks;
+#[cfg(test)]
 mod tests {
     use super::*;
 
