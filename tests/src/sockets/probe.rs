@@ -12,7 +12,9 @@ use std::{
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{FRAGMENTED, Log, Proto, Seen, answered, icmp::Echo, raw, socket, token};
+use super::{
+    FRAGMENTED, Log, PATIENCE, Proto, SILENCE, Seen, answered, icmp::Echo, raw, socket, token,
+};
 use crate::{netns::join, topology::Family};
 
 /// One question from one namespace.
@@ -78,6 +80,36 @@ impl Probe {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Demands an answer of `by`, which sees `source`.
+    ///
+    /// # Panics
+    ///
+    /// When something else comes of it.
+    #[track_caller]
+    pub fn is_answered(&self, log: &Log, by: &str, source: IpAddr) {
+        match self.ask(PATIENCE, log) {
+            Seen::Answered {
+                by: name,
+                source: seen,
+            } => assert_eq!((name.as_str(), seen.ip()), (by, source), "{self:?}"),
+            seen => panic!("{self:?}: {seen}"),
+        }
+    }
+
+    /// Demands that nobody answers, and that it arrives nowhere.
+    ///
+    /// # Panics
+    ///
+    /// When it does.
+    #[track_caller]
+    pub fn is_not_answered(&self, log: &Log) {
+        let seen = self.ask(SILENCE, log);
+        assert!(
+            matches!(seen, Seen::Silence | Seen::Unreachable),
+            "{self:?}: {seen}"
+        );
     }
 
     fn ask_here(&self, patience: Duration, log: &Log) -> Seen {

@@ -9,7 +9,7 @@ use netbpf_tests::{
     matrix::OWN_SERVICE,
     netns::{Netns, wait_until},
     scene::Scene,
-    sockets::{Conversation, Log, PATIENCE, Probe, Proto, SILENCE, Seen, serve},
+    sockets::{Conversation, Log, Probe, Proto, SILENCE, serve},
     topology::Family,
 };
 
@@ -47,27 +47,6 @@ fn at(net: &str, family: Family, host: u8) -> IpAddr {
         Family::V6 => format!("fd00:{net}::{host}"),
     };
     text.parse().expect("an address")
-}
-
-/// Demands an answer of `by`, which sees `source`.
-#[track_caller]
-fn answered(probe: &Probe, log: &Log, by: &str, source: IpAddr) {
-    match probe.ask(PATIENCE, log) {
-        Seen::Answered {
-            by: name,
-            source: seen,
-        } => assert_eq!((name.as_str(), seen.ip()), (by, source), "{probe:?}"),
-        seen => panic!("{probe:?}: {seen}"),
-    }
-}
-
-#[track_caller]
-fn silent(probe: &Probe, log: &Log) {
-    let seen = probe.ask(SILENCE, log);
-    assert!(
-        matches!(seen, Seen::Silence | Seen::Unreachable),
-        "{probe:?}: {seen}"
-    );
 }
 
 /// A machine behind the container `router`, as a VPN's client is: `.99` on a link of their own.
@@ -115,13 +94,13 @@ fn a_container_that_routes_carries_what_is_behind_it() {
                 |from: &Netns, to| Probe::new(from.path(), proto, SocketAddr::new(to, OWN_SERVICE));
             let own = at("99", family, 9);
             // To a neighbour and back, with the address of who sends.
-            answered(&ask(&behind, at("28", family, 11)), &log, "app", own);
+            ask(&behind, at("28", family, 11)).is_answered(&log, "app", own);
             let neighbour = at("28", family, 11);
-            answered(&ask(&app, own), &log, "behind", neighbour);
+            ask(&app, own).is_answered(&log, "behind", neighbour);
             // Out of the host like a container's own.
-            answered(&ask(&behind, family.far()), &log, "client", family.host());
+            ask(&behind, family.far()).is_answered(&log, "client", family.host());
             // Another network stays closed.
-            silent(&ask(&behind, at("29", family, 10)), &log);
+            ask(&behind, at("29", family, 10)).is_not_answered(&log);
         }
     }
 }
@@ -159,7 +138,7 @@ fn an_interface_is_trusted_from_when_it_appears_and_nobody_else_in_its_place() {
         scene.topology.route_from_client(subnet);
     }
     for family in Family::ALL {
-        silent(&ask(family, 80), &log);
+        ask(family, 80).is_not_answered(&log);
     }
     for _ in 0..2 {
         vpn(&scene);
@@ -169,15 +148,15 @@ fn an_interface_is_trusted_from_when_it_appears_and_nobody_else_in_its_place() {
             || ask(Family::V6, 80).ask(SILENCE, &log).source().is_some(),
         );
         for family in Family::ALL {
-            answered(&ask(family, 80), &log, "press", at("66", family, 2));
-            silent(&ask(family, 81), &log);
+            ask(family, 80).is_answered(&log, "press", at("66", family, 2));
+            ask(family, 81).is_not_answered(&log);
         }
         scene.topology.host.ip("link del vpn0");
         for subnet in ["172.29.0.0/24", "fd00:29::/64"] {
             scene.topology.route_from_client(subnet);
         }
         for family in Family::ALL {
-            silent(&ask(family, 80), &log);
+            ask(family, 80).is_not_answered(&log);
         }
     }
     drop(running);
@@ -193,6 +172,6 @@ fn an_interface_is_trusted_from_when_it_appears_and_nobody_else_in_its_place() {
         conversation
             .exchange_within(SILENCE)
             .expect_err("the connection lives on");
-        silent(&ask(family, 80), &log);
+        ask(family, 80).is_not_answered(&log);
     }
 }

@@ -60,27 +60,6 @@ fn at(family: Family, v4: &str, v6: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
-/// Demands that a probe is answered by `by`, which sees `source`.
-#[track_caller]
-fn answered(probe: &Probe, log: &Log, by: &str, source: IpAddr) {
-    match probe.ask(PATIENCE, log) {
-        Seen::Answered {
-            by: name,
-            source: seen,
-        } => assert_eq!((name.as_str(), seen.ip()), (by, source), "{probe:?}"),
-        seen => panic!("{probe:?}: {seen}"),
-    }
-}
-
-#[track_caller]
-fn not_answered(probe: &Probe, log: &Log) {
-    let seen = probe.ask(SILENCE, log);
-    assert!(
-        matches!(seen, Seen::Silence | Seen::Unreachable),
-        "{probe:?}: {seen}"
-    );
-}
-
 /// Where the published port leads, by `port ls`.
 fn leads_to(scene: &Scene) -> Vec<String> {
     let rows = scene.instance.json(&["port", "ls"]);
@@ -104,12 +83,12 @@ fn a_container_on_two_networks_is_reached_by_both_and_published_by_its_gateway()
             let a = at(family, "172.28.0.11", "fd00:28::11", 80);
             let b = at(family, "172.29.0.11", "fd00:29::11", 80);
             let ask = |from: &Path, to| Probe::new(from, proto, to);
-            answered(&ask(&scene.container("a"), front), &log, "both", a.ip());
-            answered(&ask(&scene.container("b"), back), &log, "both", b.ip());
-            answered(&ask(&both, a), &log, "a", front.ip());
-            answered(&ask(&both, b), &log, "b", back.ip());
-            not_answered(&ask(&scene.container("a"), back), &log);
-            not_answered(&ask(&scene.container("a"), b), &log);
+            ask(&scene.container("a"), front).is_answered(&log, "both", a.ip());
+            ask(&scene.container("b"), back).is_answered(&log, "both", b.ip());
+            ask(&both, a).is_answered(&log, "a", front.ip());
+            ask(&both, b).is_answered(&log, "b", back.ip());
+            ask(&scene.container("a"), back).is_not_answered(&log);
+            ask(&scene.container("a"), b).is_not_answered(&log);
         }
     }
     assert!(leads_to(&scene).iter().all(|network| network == "front"));
@@ -148,7 +127,7 @@ fn the_gateway_moves(scene: &Scene, log: &Log) {
     for family in Family::ALL {
         for proto in [Proto::Tcp, Proto::Udp] {
             let probe = Probe::new(client, proto, published(family));
-            answered(&probe, log, "both", family.client());
+            probe.is_answered(log, "both", family.client());
         }
     }
     assert!(leads_to(scene).iter().all(|network| network == "back"));
@@ -223,7 +202,7 @@ fn containers_on_two_networks_are_no_routers(scene: &Scene, log: &Log) {
     for family in Family::ALL {
         for proto in Proto::ALL {
             let b = at(family, "172.29.0.11", "fd00:29::11", 80);
-            not_answered(&Probe::new(a.path(), proto, b), log);
+            Probe::new(a.path(), proto, b).is_not_answered(log);
         }
     }
 }

@@ -137,22 +137,12 @@ impl Place {
     /// Demands an answer of `by`, which sees `source`.
     #[track_caller]
     fn answered(&self, probe: &Probe, by: &str, source: IpAddr) {
-        match probe.ask(PATIENCE, &self.log) {
-            Seen::Answered {
-                by: name,
-                source: seen,
-            } => assert_eq!((name.as_str(), seen.ip()), (by, source), "{probe:?}"),
-            seen => panic!("{probe:?}: {seen}"),
-        }
+        probe.is_answered(&self.log, by, source);
     }
 
     #[track_caller]
     fn silent(&self, probe: &Probe) {
-        let seen = probe.ask(SILENCE, &self.log);
-        assert!(
-            matches!(seen, Seen::Silence | Seen::Unreachable),
-            "{probe:?}: {seen}"
-        );
+        probe.is_not_answered(&self.log);
     }
 }
 
