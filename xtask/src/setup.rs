@@ -103,7 +103,7 @@ pub fn ensure_peers() -> Result<()> {
         eprintln!("xtask: this is not Debian 12, so the bench goes on without them");
         return Ok(());
     }
-    debian::install(&packages(&tools))
+    debian::install_without_starting(&packages(&tools))
 }
 
 fn sentences(tools: &[&Tool]) -> Vec<String> {

@@ -1,6 +1,11 @@
 //! Debian's packages: which there are, and their installation.
 
-use std::fs;
+use std::{
+    fs::{self, File, Permissions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -44,6 +49,48 @@ pub fn install(packages: &[String]) -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )
     .context("apt-get could not install what is missing")
+}
+
+/// As [`install`], for packages with services: none is started, for dockerd would change the
+/// machine's own firewall and routes.
+pub fn install_without_starting(packages: &[String]) -> Result<()> {
+    let _quiet = NoServices::begin()?;
+    install(packages)
+}
+
+/// What Debian's packages ask before they start a service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it lives, installed packages start no service. A policy that the machine has stays, and
+/// decides.
+struct NoServices {
+    is_ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { is_ours: false });
+        }
+        let failed = || format!("failed to write {POLICY}");
+        let mut file = File::create_new(POLICY).with_context(failed)?;
+        let guard = Self { is_ours: true };
+        // 101: forbidden.
+        file.write_all(b"#!/bin/sh\nexit 101\n")
+            .and_then(|()| file.set_permissions(Permissions::from_mode(0o755)))
+            .with_context(failed)?;
+        Ok(guard)
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("xtask: {POLICY} is to be removed by hand: {error}");
+        }
+    }
 }
 
 /// The version that apt would install.
