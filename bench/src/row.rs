@@ -21,7 +21,7 @@ pub enum Direction {
 /// What a row is about and what it has to reach.
 #[derive(Clone, Debug, Serialize)]
 pub struct About {
-    /// `path/work/variant`, by which `--only` chooses.
+    /// `PATH/WORK/VARIANT`, by which `--only` chooses.
     pub id: String,
     /// One line for people.
     pub title: String,

@@ -81,9 +81,10 @@ fn a_container_that_routes_carries_what_is_behind_it() {
     let app = Netns::existing(scene.container("app"));
     app.ip("route add 172.99.0.0/24 via 172.28.0.10");
     app.ip("route add fd00:99::/64 via fd00:28::10");
+    let press = scene.container("press");
     let _servers = [
         (scene.topology.client.path(), "client"),
-        (scene.topology.host.path(), "host"),
+        (press.as_path(), "press"),
         (app.path(), "app"),
         (behind.path(), "behind"),
     ]
