@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::maps::{Array, Map, MapData};
 use netbpf::{
     dataplane::{
         self, Objects,
@@ -25,7 +26,7 @@ use netbpf::{
 };
 use netbpf_common::{
     config::{ABI_VERSION, GlobalConfig},
-    conntrack::{Tick, Timeouts},
+    conntrack::{Rooms, Tick, Timeouts},
     verdict::{Counter, Hook},
 };
 
@@ -267,6 +268,24 @@ impl Bed {
         let v4 = dataplane::maps::halves::<V4>(&self.pins.maps).expect("the flows are read");
         let v6 = dataplane::maps::halves::<V6>(&self.pins.maps).expect("the flows are read");
         v4.len() + v6.len()
+    }
+
+    /// How many flows have begun half open in both tables since they were made; a first packet always
+    /// begins one.
+    ///
+    /// # Panics
+    ///
+    /// When the counts can't be read.
+    pub fn begun(&self) -> u64 {
+        ["rooms_v4", "rooms_v6"]
+            .map(|pin| {
+                let rooms = MapData::from_pin(self.pins.maps.join(pin)).expect("the map is pinned");
+                let rooms: Array<MapData, Rooms> =
+                    Array::try_from(Map::Array(rooms)).expect("the map is an array");
+                rooms.get(&0, 0).expect("the rooms are read").half_open_next
+            })
+            .iter()
+            .sum()
     }
 
     /// Where the bed's programs are pinned.

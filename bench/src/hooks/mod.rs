@@ -1,27 +1,25 @@
-//! What one packet costs in one hook: `BPF_PROG_TEST_RUN` of single programs on a bed of their own,
-//! timed by the kernel's own statistics.
+//! What one packet costs in one hook: `BPF_PROG_TEST_RUN`, with `repeat`, of single programs on a
+//! bed of their own.
 //!
-//! Each run is a system call with a packet that was never changed, for a program may translate it;
-//! `repeat` would give the translated packet to the next run. The kernel takes the time around the
-//! program alone, and what taking it costs is taken off: that of a program that does nothing, run
-//! in the same way.
+//! A harness (`harness.rs`) gives the program its packet anew before each run. What that costs is taken off: the
+//! time of a program that does nothing, run in the same way on the same packet.
 
+mod bpf;
+mod harness;
 mod reference;
 mod ways;
 
-use std::os::fd::OwnedFd;
-
 use anyhow::{Context as _, Result, ensure};
-use aya::sys::{Stats, enable_stats};
 use netbpf::dataplane::maps::Sizes;
 use netbpf_tests::{
     prog_run::{Action, Bed, Context, Program, on_bed_of},
     topology::Family,
 };
 
-pub use self::{
-    reference::{EMPTY, REFERENCE, Reference},
-    ways::{Kind, Way},
+pub use self::ways::{Kind, Way};
+use self::{
+    harness::{Harness, Packet},
+    reference::{EMPTY, REFERENCE},
 };
 
 /// Tables that no measurement here fills, so that nobody gives way to a new flow.
@@ -30,7 +28,8 @@ const SIZES: Sizes = Sizes {
     max_half_open: 65536,
 };
 
-/// How many packets one sample is the mean of.
+/// How many packets one sample is taken from: it is the mean of the quickest of ten batches,
+/// for whatever else the machine does can only add to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Runs {
     /// Packets of an established flow.
@@ -39,11 +38,14 @@ pub struct Runs {
     pub new: u16,
 }
 
+/// How many batches a sample is taken from.
+const BATCHES: u16 = 10;
+
 impl Runs {
     /// For a measurement.
     pub const FULL: Self = Self {
-        established: 2000,
-        new: 400,
+        established: 20_000,
+        new: 1000,
     };
 }
 
@@ -87,12 +89,12 @@ pub struct Round {
 /// A bed on which hooks are timed.
 pub struct Lab<'b> {
     bed: &'b mut Bed,
-    empty: Reference,
-    reference: Reference,
+    harness: Harness,
+    empty: Program,
+    reference: Program,
     cases: Vec<Case>,
     /// For each case, a packet of an established flow and how many new ones there were.
     prepared: Vec<(Vec<u8>, u16)>,
-    _statistics: OwnedFd,
 }
 
 /// Times `cases` on a bed of their own.
@@ -113,20 +115,18 @@ pub fn in_lab<T: Send>(
 
 impl<'b> Lab<'b> {
     fn make(bed: &'b mut Bed, cases: Vec<Case>) -> Result<Self> {
-        let statistics =
-            enable_stats(Stats::RunTime).context("the kernel keeps no run time of programs")?;
         let directory = bed.programs_dir();
         let mut prepared = Vec::new();
         for case in &cases {
             prepared.push((case.way.established(bed, case.family).bytes(), 0));
         }
         Ok(Self {
-            empty: Reference::load(&directory, &EMPTY)?,
-            reference: Reference::load(&directory, &REFERENCE)?,
+            harness: Harness::new(&directory)?,
+            empty: reference::load(&directory, &EMPTY)?,
+            reference: reference::load(&directory, &REFERENCE)?,
             bed,
             cases,
             prepared,
-            _statistics: statistics,
         })
     }
 
@@ -149,58 +149,89 @@ impl<'b> Lab<'b> {
     ///
     /// # Errors
     ///
-    /// The kernel counts nothing.
+    /// The kernel refuses a program, or a packet is dropped.
     pub fn round(&mut self, runs: Runs) -> Result<Round> {
-        let context = Context {
-            ifindex: 1,
-            ingress: 1,
-            mark: 0,
+        let packet = Packet {
+            bytes: &[0; 64],
+            context: Context {
+                ifindex: 1,
+                ingress: 1,
+                mark: 0,
+            },
+            for_other_host: false,
+            counted_at: None,
         };
-        let packet = [0; 64];
-        let repeated = || (0..runs.established).map(|_| &packet[..]);
-        let nothing = mean(self.empty.program(), context, repeated())?;
-        let reference = mean(self.reference.program(), context, repeated())? - nothing;
+        let mut reference = f64::INFINITY;
+        for _ in 0..BATCHES {
+            let cost = self.cost(&self.reference, packet, runs.established / BATCHES)?;
+            reference = reference.min(cost);
+        }
         let mut costs = Vec::new();
         for at in 0..self.cases.len() {
-            let cost = self.cost(at, runs);
-            let cost = cost.with_context(|| self.cases[at].name())?;
-            costs.push((cost - nothing).max(0.0));
+            let cost = self.cost_of(at, runs);
+            costs.push(cost.with_context(|| self.cases[at].name())?);
         }
         Ok(Round { costs, reference })
     }
 
-    fn cost(&mut self, at: usize, runs: Runs) -> Result<f64> {
-        let case = self.cases[at];
+    /// Times one case.
+    fn cost_of(&mut self, at: usize, runs: Runs) -> Result<f64> {
+        let (case, mut best) = (self.cases[at], f64::INFINITY);
         let program = self.bed.program(case.way.hook());
-        let context = case.way.context(self.bed);
-        let (established, used) = &mut self.prepared[at];
-        if case.kind == Kind::Established {
-            let packets = (0..runs.established).map(|_| established.as_slice());
-            return mean(&program, context, packets);
+        for _ in 0..BATCHES {
+            let cost = match case.kind {
+                Kind::Established => self.established(at, &program, runs.established / BATCHES),
+                Kind::New => self.new_flows(at, &program, runs.new / BATCHES),
+            };
+            best = best.min(cost?);
         }
-        let first = *used;
-        *used += runs.new;
-        let packets: Vec<Vec<u8>> = (first..*used)
-            .map(|number| case.way.first(case.family, number).bytes())
-            .collect();
-        mean(&program, context, packets.iter().map(Vec::as_slice))
+        Ok(best)
     }
-}
 
-/// The mean time of runs of a program, by the kernel's statistics, with what taking it costs.
-fn mean<'p>(
-    program: &Program,
-    context: Context,
-    packets: impl Iterator<Item = &'p [u8]>,
-) -> Result<f64> {
-    let before = program.info();
-    for packet in packets {
-        let (action, ..) = program.run(context, packet);
-        ensure!(action != Action::Shot, "a packet was dropped");
+    /// Packets of one flow, which the table knows already.
+    fn established(&self, at: usize, program: &Program, times: u16) -> Result<f64> {
+        let case = self.cases[at];
+        let packet = self.packet(case, &self.prepared[at].0);
+        let before = self.bed.begun();
+        let cost = self.cost(program, packet, times)?;
+        ensure!(self.bed.begun() == before, "a known flow began anew");
+        Ok(cost)
     }
-    let after = program.info();
-    let runs = after.run_count() - before.run_count();
-    ensure!(runs > 0, "the kernel counted no run");
-    let time = after.run_time() - before.run_time();
-    Ok(time.as_nanos() as f64 / runs as f64)
+
+    /// First packets, each of another flow, which begins.
+    fn new_flows(&mut self, at: usize, program: &Program, times: u16) -> Result<f64> {
+        let (case, used) = (self.cases[at], self.prepared[at].1);
+        self.prepared[at].1 += times + 1;
+        let bytes = case.way.first(case.family, used).bytes();
+        let packet = Packet {
+            counted_at: Some(Way::port_at(case.family)),
+            ..self.packet(case, &bytes)
+        };
+        let before = self.bed.begun();
+        let cost = self.cost(program, packet, times)?;
+        let begun = self.bed.begun() - before;
+        ensure!(
+            begun == u64::from(times),
+            "{times} first packets began {begun} flows"
+        );
+        Ok(cost)
+    }
+
+    fn packet<'p>(&self, case: Case, bytes: &'p [u8]) -> Packet<'p> {
+        Packet {
+            bytes,
+            context: case.way.context(self.bed),
+            for_other_host: case.way.is_for_other_host(),
+            counted_at: None,
+        }
+    }
+
+    /// The mean time of a program, without that of the harness; never below zero, though a program
+    /// of two instructions costs less than the difference between two measurements.
+    fn cost(&self, program: &Program, packet: Packet<'_>, times: u16) -> Result<f64> {
+        let (nothing, _) = self.harness.time(&self.empty, packet, times)?;
+        let (time, action) = self.harness.time(program, packet, times)?;
+        ensure!(action != Action::Shot, "a packet was dropped");
+        Ok(time.saturating_sub(nothing).as_nanos() as f64)
+    }
 }

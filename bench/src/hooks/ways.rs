@@ -144,6 +144,21 @@ impl Way {
         }
     }
 
+    /// Whether the hook's interface has another MAC than the one that the frame is addressed to: a
+    /// container's frames are for its bridge, or for another container.
+    pub const fn is_for_other_host(self) -> bool {
+        matches!(self, Self::Answer | Self::Masqueraded | Self::Bridged)
+    }
+
+    /// Where the port stands that differs between first packets, in bytes: the source port.
+    pub const fn port_at(family: Family) -> i16 {
+        const ETHERNET: i16 = 14;
+        match family {
+            Family::V4 => ETHERNET + 20,
+            Family::V6 => ETHERNET + 40,
+        }
+    }
+
     /// The first packet of a flow; each number is another one.
     pub fn first(self, family: Family, number: u16) -> Frame {
         self.asks(family, FIRST + number)

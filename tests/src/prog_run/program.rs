@@ -1,6 +1,10 @@
-//! One program, run once by `BPF_PROG_TEST_RUN`.
+//! One program, run by `BPF_PROG_TEST_RUN`.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+    time::Duration,
+};
 
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
 
@@ -55,6 +59,20 @@ mod sk_buff {
     pub const IFINDEX: usize = 40;
 }
 
+impl Context {
+    /// As the kernel takes it.
+    fn bytes(self) -> [u8; sk_buff::SIZE] {
+        let mut bytes = [0; sk_buff::SIZE];
+        let mut put = |at: usize, value: u32| {
+            bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        };
+        put(sk_buff::MARK, self.mark);
+        put(sk_buff::INGRESS_IFINDEX, self.ingress);
+        put(sk_buff::IFINDEX, self.ifindex);
+        bytes
+    }
+}
+
 impl Program {
     /// A program by its pin.
     ///
@@ -80,13 +98,7 @@ impl Program {
     ///
     /// When the kernel refuses.
     pub fn run(&self, context: Context, bytes: &[u8]) -> (Action, Vec<u8>, u32) {
-        let mut ctx_in = [0; sk_buff::SIZE];
-        let mut put = |at: usize, value: u32| {
-            ctx_in[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-        };
-        put(sk_buff::MARK, context.mark);
-        put(sk_buff::INGRESS_IFINDEX, context.ingress);
-        put(sk_buff::IFINDEX, context.ifindex);
+        let ctx_in = context.bytes();
         let (mut ctx_out, mut data_out) = ([0; sk_buff::SIZE], vec![0; bytes.len() + 256]);
         let result = self.0.test_run(TestRunOptions {
             data_in: Some(bytes),
@@ -103,5 +115,31 @@ impl Program {
         let mark = &ctx_out[sk_buff::MARK..sk_buff::MARK + 4];
         let mark = u32::from_ne_bytes(mark.try_into().expect("four bytes"));
         (Action::of(result.return_value), data_out, mark)
+    }
+
+    /// It, for maps that hold programs.
+    ///
+    /// # Panics
+    ///
+    /// When it is not loaded.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.fd().expect("a program that is loaded").as_fd()
+    }
+
+    /// Runs it so many times in one call, each time on what the run before left; the mean time of
+    /// a run, and what the last one returned.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel refuses.
+    pub fn time(&self, context: Context, bytes: &[u8], times: u32) -> (Duration, Action) {
+        let result = self.0.test_run(TestRunOptions {
+            data_in: Some(bytes),
+            ctx_in: Some(&context.bytes()),
+            repeat: times,
+            ..TestRunOptions::new()
+        });
+        let result = result.expect("the kernel runs a program repeatedly");
+        (result.duration, Action::of(result.return_value))
     }
 }
