@@ -39,7 +39,7 @@ use crate::{
         undo,
     },
     model::Model,
-    state::{Instance, Journal, Lock, Pending},
+    state::{Changes, Instance, Journal, Lock, Pending},
 };
 
 /// A document to be applied.
@@ -449,11 +449,11 @@ impl<'a> Applying<'a> {
     }
 
     fn go_back_to_nothing(&mut self) -> Result<()> {
-        let failures = undo::undo_all(self.host, self.journal.changes());
+        let changes: Vec<_> = self.journal.changes().iter().cloned().collect();
+        let failures = undo::undo_all(self.host, &changes);
         if let Some(failure) = failures.into_iter().next() {
             return Err(failure.error.into());
         }
-        let changes = self.journal.changes().to_vec();
         self.journal.forget(&changes)?;
         self.instance.remove_desired(self.lock)?;
         Ok(self.journal.finish()?)
@@ -477,19 +477,14 @@ pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
     let pins = crate::state::Change::Pins {
         instance: instance.name().to_owned(),
     };
-    let mut changes = journal.changes().to_vec();
-    if !changes.iter().any(|change| change.is_about_same(&pins))
-        && PinDirs::of(instance.name()).exist()
-    {
+    let mut changes: Vec<_> = journal.changes().iter().cloned().collect();
+    if journal.changes().same(&pins).is_none() && PinDirs::of(instance.name()).exist() {
         changes.push(pins);
     }
     let failures = undo::undo_all(host, &changes);
-    let is_left = |change: &crate::state::Change| {
-        failures
-            .iter()
-            .any(|failure| failure.change.is_about_same(change))
-    };
-    changes.retain(|change| !is_left(change));
+    let left = failures.iter().map(|failure| failure.change.clone());
+    let left: Changes = left.collect();
+    changes.retain(|change| left.same(change).is_none());
     let report = Report::from(
         changes
             .iter()

@@ -5,18 +5,20 @@
 //! /var/lib/netbpf/<instance>/   survives a reboot
 //!     desired.toml              the committed document, byte for byte as it was given
 //!     allocations.json          automatic choices that belong to it
-//!     journal.json              everything this instance created or changed, and whether a
-//!                               change is under way
+//!     journal.jsonl             everything this instance created or changed, and whether a
+//!                               change is under way: a note a line
 //! /run/netbpf/<instance>/
 //!     lock                      held by the one who writes; its process id is inside
 //! /sys/fs/bpf/netbpf/<instance>/{maps,progs,links}/
 //!                               pins, see `host::bpffs`
 //! ```
 
+mod changes;
 mod files;
 mod inventory;
 mod journal;
 mod lock;
+mod log;
 
 use std::{
     fs, io,
@@ -27,7 +29,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use self::files::{Doing as _, boot_id, read, read_json, remove_file, to_json, write_durably};
 pub use self::{
-    inventory::{AdoptedBridge, Change, Inventory, Origin, Pending},
+    changes::Changes,
+    inventory::{AdoptedBridge, Bounds, Change, Inventory, Origin, Pending},
     journal::Journal,
     lock::{LOCK_PATIENCE, Lock},
 };
@@ -143,7 +146,7 @@ impl Instance {
     }
 
     fn journal_path(&self) -> PathBuf {
-        self.state.join("journal.json")
+        self.state.join("journal.jsonl")
     }
 
     /// The committed document; none before the first `apply`.
@@ -174,7 +177,7 @@ impl Instance {
 
     /// The inventory, for readers; none before the first `apply`.
     pub fn inventory(&self) -> Result<Option<Inventory>> {
-        read_json(&self.journal_path())
+        journal::read(&self.journal_path())
     }
 
     /// Checks that the instance, if there is one, belongs to the namespace `here`.
@@ -183,16 +186,15 @@ impl Instance {
     ///
     /// [`Error::ElsewhereBound`].
     pub fn check_namespace(&self, here: NetnsId) -> Result<()> {
-        let Some(inventory) = self.inventory()? else {
+        let Some(bounds) = journal::read_bounds(&self.journal_path())? else {
             return Ok(());
         };
-        let is_bound = inventory.boot == boot_id()?
-            && inventory.host != here
-            && netns::is_alive(inventory.host)?;
+        let is_bound =
+            bounds.boot == boot_id()? && bounds.host != here && netns::is_alive(bounds.host)?;
         if is_bound {
             return Err(Error::ElsewhereBound {
                 instance: self.name.clone(),
-                owner: inventory.host,
+                owner: bounds.host,
                 here,
             });
         }
@@ -223,7 +225,7 @@ impl Instance {
     pub fn remove_if_unused(&self, lock: Lock) -> Result<()> {
         let holds_something =
             |found: Inventory| !found.changes.is_empty() || found.pending.is_some();
-        if self.desired()?.is_some() || self.inventory()?.is_some_and(holds_something) {
+        if self.desired_path().exists() || self.inventory()?.is_some_and(holds_something) {
             return Ok(());
         }
         self.remove(lock)
@@ -239,8 +241,8 @@ impl Instance {
             .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| *name != self.name)
             .filter_map(|name| {
-                let path = self.state.with_file_name(&name).join("journal.json");
-                match read_json::<Inventory>(&path) {
+                let path = self.state.with_file_name(&name).join("journal.jsonl");
+                match journal::read(&path) {
                     Ok(inventory) => Some((name, inventory?)),
                     Err(error) => {
                         tracing::warn!(%error, "skipping the journal of another instance");

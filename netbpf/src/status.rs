@@ -27,7 +27,7 @@ use crate::{
         xfrm,
     },
     plan, reconcile, reserved,
-    state::{self, Instance, Inventory},
+    state::{self, Changes, Instance, Inventory},
 };
 
 /// How an instance is.
@@ -217,10 +217,10 @@ fn check_namespace(
 ) -> Result<(), state::Error> {
     let here = host.netns().id();
     match inventory {
-        Some(inventory) if inventory.host != here && !inventory.changes.is_empty() => {
+        Some(inventory) if inventory.bounds.host != here && !inventory.changes.is_empty() => {
             Err(state::Error::ElsewhereBound {
                 instance: instance.name().to_owned(),
-                owner: inventory.host,
+                owner: inventory.bounds.host,
                 here,
             })
         }
@@ -292,7 +292,8 @@ fn stands(
         .resolve(&allocations)
         .context("failed to read the state")?;
     let observed = host.rtnl().observe()?;
-    let noted = inventory.map_or(&[][..], |inventory| &inventory.changes);
+    let none = Changes::default();
+    let noted = inventory.map_or(&none, |inventory| &inventory.changes);
     let facts = reconcile::facts(host, noted, &observed)?;
     let links = plan::links(instance.name(), &model, &facts)?;
     let up = |name: &str| {

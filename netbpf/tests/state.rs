@@ -7,7 +7,7 @@ use netbpf::{
         Netns, NetnsId, netns,
         sysctl::{Knob, Sysctl},
     },
-    state::{Change, Error, Instance, Journal, Origin, Pending},
+    state::{Change, Changes, Error, Instance, Journal, Origin, Pending},
 };
 use tempfile::TempDir;
 
@@ -34,6 +34,10 @@ fn web(id: NetnsId) -> Change {
         id: Some(id),
         origin: Origin::Made,
     }
+}
+
+fn of<const N: usize>(changes: [Change; N]) -> Changes {
+    changes.into_iter().collect()
 }
 
 fn bed() -> (TempDir, Instance) {
@@ -113,14 +117,14 @@ fn the_first_old_value_of_a_sysctl_is_the_one_to_go_back_to() {
     journal.extend(&[forwarding("0")]).unwrap();
     journal.extend(&[forwarding("1"), web(gone())]).unwrap();
     let written = instance.inventory().unwrap().unwrap();
-    assert_eq!(written.changes, [forwarding("0"), web(gone())]);
+    assert_eq!(written.changes, of([forwarding("0"), web(gone())]));
 
     journal
         .identify_netns(Path::new("/run/netns/web"), here())
         .unwrap();
     journal.forget(&[forwarding("7")]).unwrap();
     let again = Journal::open(&instance, &lock, here()).unwrap();
-    assert_eq!(again.changes(), [web(here())]);
+    assert_eq!(again.changes(), &of([web(here())]));
 }
 
 #[test]
@@ -166,8 +170,8 @@ fn an_instance_belongs_to_its_namespace_as_long_as_that_lives() {
 
     netns::delete(&path).unwrap();
     let inherited = Journal::open(&instance, &lock, here()).unwrap();
-    assert_eq!(inherited.changes(), [web(gone())]);
-    assert_eq!(inherited.inventory().host, here());
+    assert_eq!(inherited.changes(), &of([web(gone())]));
+    assert_eq!(inherited.inventory().bounds.host, here());
 }
 
 #[test]
@@ -177,10 +181,10 @@ fn after_a_reboot_the_inventory_is_void_and_the_document_stays() {
     instance.write_desired(&lock, "# mine").unwrap();
     let mut journal = Journal::open(&instance, &lock, gone()).unwrap();
     journal.extend(&[forwarding("0")]).unwrap();
-    let path = instance.state_dir().join("journal.json");
-    let mut written = instance.inventory().unwrap().unwrap();
-    written.boot = "another".into();
-    fs::write(&path, serde_json::to_vec(&written).unwrap()).unwrap();
+    let path = instance.state_dir().join("journal.jsonl");
+    let boot = instance.inventory().unwrap().unwrap().bounds.boot;
+    let written = fs::read_to_string(&path).unwrap();
+    fs::write(&path, written.replace(&boot, "another")).unwrap();
 
     let journal = Journal::open(&instance, &lock, here()).unwrap();
     assert!(journal.changes().is_empty());
@@ -199,7 +203,7 @@ fn a_container_of_another_instance_is_refused_by_that_instances_name() {
     // Somebody else's broken file is not our failure.
     let broken = Instance::under(dir.path(), "broken");
     fs::create_dir_all(broken.state_dir()).unwrap();
-    fs::write(broken.state_dir().join("journal.json"), "{").unwrap();
+    fs::write(broken.state_dir().join("journal.jsonl"), "{\n").unwrap();
 
     let lock = instance.lock().unwrap();
     let journal = Journal::open(&instance, &lock, here()).unwrap();
@@ -221,12 +225,12 @@ fn a_broken_journal_is_named() {
     let (_dir, instance) = bed();
     let lock = instance.lock().unwrap();
     fs::create_dir_all(instance.state_dir()).unwrap();
-    fs::write(instance.state_dir().join("journal.json"), "{").unwrap();
+    fs::write(instance.state_dir().join("journal.jsonl"), "{\n").unwrap();
     let error = Journal::open(&instance, &lock, here()).unwrap_err();
     assert!(
         error
             .to_string()
-            .contains("var/lib/netbpf/test/journal.json: "),
+            .contains("var/lib/netbpf/test/journal.jsonl: "),
         "{error}"
     );
 }
@@ -236,8 +240,8 @@ fn a_journal_that_lost_its_bytes_in_a_power_cut_is_begun_anew() {
     let (_dir, instance) = bed();
     let lock = instance.lock().unwrap();
     fs::create_dir_all(instance.state_dir()).unwrap();
-    for lost in ["", "\0\0\0"] {
-        fs::write(instance.state_dir().join("journal.json"), lost).unwrap();
+    for lost in ["", "\0\0\0", "{\"bounds\""] {
+        fs::write(instance.state_dir().join("journal.jsonl"), lost).unwrap();
         assert_eq!(instance.inventory().unwrap(), None);
         assert!(Journal::open(&instance, &lock, here()).is_ok());
     }
@@ -258,4 +262,34 @@ fn an_instance_that_holds_nothing_leaves_nothing() {
     journal.finish().unwrap();
     instance.remove_if_unused(lock).unwrap();
     assert!(!dir.path().join("var/lib/netbpf").exists() && !dir.path().join("run/netbpf").exists());
+}
+
+#[test]
+fn a_journal_grows_by_what_is_noted_and_not_by_what_stands() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    let path = instance.state_dir().join("journal.jsonl");
+    let length = || fs::metadata(&path).unwrap().len();
+    let veth = |number: u32| Change::Veth {
+        name: format!("nbv{number}"),
+        alias: String::new(),
+        mac: [0; 6],
+        container: String::new(),
+    };
+    let mut journal = Journal::open(&instance, &lock, here()).unwrap();
+    let many: Vec<Change> = (0..20_000).map(veth).collect();
+    journal.extend(&many).unwrap();
+    let before = length();
+    journal.extend(&[veth(1), veth(20_000)]).unwrap();
+    journal.forget(&[veth(7)]).unwrap();
+    assert!(length() < before + 300, "{before} {}", length());
+
+    // What was forgotten does not stay in the file for good.
+    journal.forget(&many[8..]).unwrap();
+    let mut again = Journal::open(&instance, &lock, here()).unwrap();
+    assert_eq!(again.changes(), journal.changes());
+    again.extend(&[veth(20_001)]).unwrap();
+    assert!(length() < before / 100, "{before} {}", length());
+    let third = Journal::open(&instance, &lock, here()).unwrap();
+    assert_eq!(third.changes(), again.changes());
 }

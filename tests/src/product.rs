@@ -198,9 +198,12 @@ impl Instance {
 
     /// How many changes the journal lists.
     pub fn changes_noted(&self) -> usize {
-        let journal = fs::read_to_string(self.state().join("journal.json")).unwrap_or_default();
-        let journal: Value = serde_json::from_str(&journal).unwrap_or_default();
-        journal["changes"].as_array().map_or(0, Vec::len)
+        let journal = fs::read_to_string(self.state().join("journal.jsonl")).unwrap_or_default();
+        let notes = journal
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let made = notes.map(|note: Value| note["made"].as_array().map_or(0, Vec::len));
+        made.sum()
     }
 
     /// Starts to apply a config and kills that once the journal lists `changes`, unless it has

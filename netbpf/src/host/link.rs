@@ -165,6 +165,38 @@ pub enum BridgeFound {
     Adoptable(Link),
 }
 
+impl BridgeFound {
+    /// What `bridge` with these `ports` is, as [`Rtnl::find_bridge`] says it.
+    pub fn among<'l>(
+        mark: &Mark<'_>,
+        bridge: &Link,
+        mut ports: impl Iterator<Item = &'l Link>,
+        our_prefix: &str,
+    ) -> Result<Self> {
+        let name = &bridge.name;
+        if !bridge.is_bridge() {
+            let kind = bridge.kind.as_deref().unwrap_or("physical interface");
+            return Err(Error::Foreign(format!(
+                "{name} exists and is no bridge but a {kind}"
+            )));
+        }
+        let is_ours = |port: &Link| {
+            let alias = port.alias.as_deref();
+            alias.is_some_and(|alias| alias.starts_with(our_prefix))
+        };
+        if let Some(stranger) = ports.find(|port| !is_ours(port)) {
+            let port = &stranger.name;
+            return Err(Error::Foreign(format!(
+                "bridge {name} has a port that is not ours: {port}"
+            )));
+        }
+        if mark.is_on(bridge) {
+            return Ok(Self::Ours(bridge.clone()));
+        }
+        Ok(Self::Adoptable(bridge.clone()))
+    }
+}
+
 impl Rtnl {
     /// Every link of the namespace.
     pub fn links(&self) -> Result<Vec<Link>> {
@@ -179,6 +211,20 @@ impl Rtnl {
     pub fn link(&self, name: &str) -> Result<Option<Link>> {
         let request = self.handle().link().get().match_name(name).execute();
         let found = self.wait(|| format!("find {name}"), request.try_collect::<Vec<_>>());
+        match found {
+            Ok(messages) => Ok(messages.into_iter().map(link_of).next()),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The link of that number, if there is one.
+    pub fn link_at(&self, index: u32) -> Result<Option<Link>> {
+        let request = self.handle().link().get().match_index(index).execute();
+        let found = self.wait(
+            || format!("find interface {index}"),
+            request.try_collect::<Vec<_>>(),
+        );
         match found {
             Ok(messages) => Ok(messages.into_iter().map(link_of).next()),
             Err(error) if is_absent(&error) => Ok(None),
@@ -203,31 +249,11 @@ impl Rtnl {
         let Some(bridge) = self.link(name)? else {
             return Ok(BridgeFound::Missing);
         };
-        if !bridge.is_bridge() {
-            let kind = bridge.kind.as_deref().unwrap_or("physical interface");
-            return Err(Error::Foreign(format!(
-                "{name} exists and is no bridge but a {kind}"
-            )));
-        }
-        let is_ours = |port: &Link| {
-            port.alias
-                .as_ref()
-                .is_some_and(|a| a.starts_with(our_prefix))
-        };
-        let stranger = self
-            .links()?
-            .into_iter()
-            .find(|port| port.master == Some(bridge.index) && !is_ours(port));
-        if let Some(stranger) = stranger {
-            let port = stranger.name;
-            return Err(Error::Foreign(format!(
-                "bridge {name} has a port that is not ours: {port}"
-            )));
-        }
-        if mark.is_on(&bridge) {
-            return Ok(BridgeFound::Ours(bridge));
-        }
-        Ok(BridgeFound::Adoptable(bridge))
+        let links = self.links()?;
+        let ports = links
+            .iter()
+            .filter(|port| port.master == Some(bridge.index));
+        BridgeFound::among(mark, &bridge, ports, our_prefix)
     }
 
     /// Makes a bridge, down and without ports, or brings one that we made into line.

@@ -262,9 +262,11 @@ impl<'a> Doer<'a> {
         let links = &self.survey.links;
         let namespace = &links.namespaces[index];
         let prefix = plan::alias_prefix(self.instance.name());
-        let ends = links.ends.iter();
-        let own: Vec<&plan::End> = ends
-            .filter(|end| end.container == namespace.container)
+        let places = self.survey.ends_of.get(&namespace.container);
+        let own: Vec<&plan::End> = places
+            .into_iter()
+            .flatten()
+            .filter_map(|place| links.ends.get(*place))
             .collect();
         fit_routes(self.host, &prefix, namespace, &own)
             .with_context(|| format!("container {:?}", namespace.container))
@@ -482,15 +484,22 @@ fn own_default_routes(
     rtnl: &Rtnl,
     links: &[Link],
 ) -> Result<Vec<(IpAddr, u32)>> {
-    let mut veths = host.rtnl().links()?;
-    veths.retain(|veth| {
-        let alias = veth.alias.as_deref();
-        alias.is_some_and(|alias| alias.starts_with(prefix))
-    });
-    let is_own = |index: &u32| {
-        let mut inside = links.iter().filter(|link| link.index == *index);
-        inside.any(|link| veths.iter().any(|veth| survey::is_pair(Some(veth), link)))
-    };
+    let mut own = Vec::new();
+    for link in links {
+        let Some(veth) = link
+            .peer
+            .map(|peer| host.rtnl().link_at(peer))
+            .transpose()?
+        else {
+            continue;
+        };
+        let alias = veth.as_ref().and_then(|veth| veth.alias.as_deref());
+        let is_marked = alias.is_some_and(|alias| alias.starts_with(prefix));
+        if is_marked && survey::is_pair(veth.as_ref(), link) {
+            own.push(link.index);
+        }
+    }
+    let is_own = |index: &u32| own.contains(index);
     let routes = rtnl.routes()?.into_iter();
     Ok(routes
         .filter(Route::is_default)

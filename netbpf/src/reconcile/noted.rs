@@ -10,16 +10,17 @@ use crate::{
     dataplane::attach::Means,
     host::{Netns, sysctl::Sysctl},
     plan,
-    state::{AdoptedBridge, Change as Noted, Instance, Origin},
+    state::{AdoptedBridge, Change as Noted, Changes, Instance, Origin},
 };
 
 /// What the journal may keep.
-pub fn wanted(instance: &Instance, survey: &Survey) -> Vec<Noted> {
-    let mut wanted = vec![Noted::Pins {
+pub fn wanted(instance: &Instance, survey: &Survey) -> Changes {
+    let mut wanted = Changes::default();
+    wanted.note(&Noted::Pins {
         instance: instance.name().to_owned(),
-    }];
+    });
     for (planned, seen) in survey.links.bridges.iter().zip(&survey.bridges) {
-        wanted.push(bridge(planned, seen, survey));
+        wanted.note(&bridge(planned, seen, survey));
         wanted.extend(
             planned
                 .addresses
@@ -31,7 +32,7 @@ pub fn wanted(instance: &Instance, survey: &Survey) -> Vec<Noted> {
     wanted.extend(namespaces.map(|namespace| netns(namespace, None)));
     wanted.extend(survey.links.ends.iter().map(veth));
     for file in &survey.links.files {
-        wanted.push(section(file));
+        wanted.note(&section(file));
         wanted.extend(directories(file));
     }
     if Means::here() == Means::Clsact {

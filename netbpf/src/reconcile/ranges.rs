@@ -1,6 +1,9 @@
 //! Which ranges the host itself uses, and whether a network may have its subnets beside them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+};
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -10,12 +13,12 @@ use crate::{
     error::Error,
     host::{Observed, route::Route},
     model::{Model, Network},
-    state::Change as Noted,
+    state::Changes,
 };
 
 /// What the host reaches by interfaces that are not ours: no automatic subnet may overlap it.
-pub fn occupied(observed: &Observed, noted: &[Noted]) -> Vec<IpNet> {
-    let own = own_links(observed, noted, &[]);
+pub fn occupied(observed: &Observed, noted: &Changes) -> Vec<IpNet> {
+    let own = own_links(observed, noted, &HashSet::new());
     let is_foreign = |index: &u32| !own.contains(index);
     let addresses = observed
         .addresses
@@ -37,15 +40,8 @@ fn leads_everywhere(route: &Route) -> bool {
 }
 
 /// The numbers of the bridges that we made or adopted, or are about to.
-fn own_links(observed: &Observed, noted: &[Noted], wanted: &[&str]) -> BTreeSet<u32> {
-    let is_own = |name: &str| {
-        wanted.contains(&name)
-            || noted.iter().any(|change| match change {
-                Noted::Bridge { name: own, .. } => own == name,
-                Noted::AdoptedBridge(bridge) => bridge.name == name,
-                _ => false,
-            })
-    };
+fn own_links(observed: &Observed, noted: &Changes, wanted: &HashSet<&str>) -> BTreeSet<u32> {
+    let is_own = |name: &str| wanted.contains(name) || noted.has_bridge(name);
     let links = observed.links.iter();
     links
         .filter(|link| is_own(&link.name))
@@ -60,9 +56,9 @@ fn own_links(observed: &Observed, noted: &[Noted], wanted: &[&str]) -> BTreeSet<
 /// # Errors
 ///
 /// The first subnet that can't be had, and what it overlaps.
-pub fn check(model: &Model, noted: &[Noted], survey: &Survey) -> Result<()> {
+pub fn check(model: &Model, noted: &Changes, survey: &Survey) -> Result<()> {
     let bridges = survey.links.bridges.iter();
-    let wanted: Vec<&str> = bridges.map(|bridge| bridge.name.as_str()).collect();
+    let wanted: HashSet<&str> = bridges.map(|bridge| bridge.name.as_str()).collect();
     let own = own_links(&survey.observed, noted, &wanted);
     for network in &model.networks {
         let coming = network
@@ -84,16 +80,11 @@ pub fn check(model: &Model, noted: &[Noted], survey: &Survey) -> Result<()> {
 
 /// Whether the network's bridge is in this subnet already.
 fn stands(network: &Network, subnet: IpNet, survey: &Survey) -> bool {
-    let links = &survey.observed.links;
-    let bridge = links.iter().find(|link| link.name == network.bridge);
-    let mut addresses = survey.observed.addresses.iter();
     let is_gateway = |address: IpAddr| network.gateways.contains(&address);
+    let bridge = survey.facts.link(&network.bridge);
     bridge.is_some_and(|bridge| {
-        addresses.any(|address| {
-            address.index == bridge.index
-                && address.net.trunc() == subnet
-                && is_gateway(address.addr())
-        })
+        let mut addresses = survey.addresses_of(bridge.index);
+        addresses.any(|address| address.net.trunc() == subnet && is_gateway(address.addr()))
     })
 }
 

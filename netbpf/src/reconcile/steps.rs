@@ -10,7 +10,10 @@ mod bridges;
 mod ends;
 mod hooks;
 
-use std::path::PathBuf;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -25,7 +28,7 @@ use self::{
 use super::{
     noted,
     report::{Action, Change},
-    survey::{self, Survey},
+    survey::{self, NamespaceSeen, Survey},
 };
 use crate::{
     dataplane::{
@@ -35,7 +38,7 @@ use crate::{
     host::{address::Preference, bpffs::PinDirs, link::Link, sysctl::Sysctl},
     model::Model,
     plan,
-    state::{Change as Noted, Instance, Journal, Origin},
+    state::{Change as Noted, Changes, Instance, Journal, Origin},
 };
 
 /// One step.
@@ -226,14 +229,17 @@ pub fn todo(
 /// What the journal says of bridges, namespaces and interfaces that gave way to others or to
 /// nothing.
 fn void(journal: &Journal, survey: &Survey) -> Vec<Noted> {
+    let namespaces = survey.links.namespaces.iter().zip(&survey.namespaces);
+    let namespaces: HashMap<&Path, &NamespaceSeen> = namespaces
+        .map(|(namespace, seen)| (namespace.path.as_path(), seen))
+        .collect();
     let is_void = |noted: &&Noted| match noted {
         Noted::AdoptedBridge(bridge) => !survey::stands(bridge, &survey.observed),
         Noted::Netns {
             path, id, origin, ..
         } => {
-            let namespaces = survey.links.namespaces.iter().zip(&survey.namespaces);
-            let mut seen = namespaces.filter(|(namespace, _)| namespace.path == *path);
-            seen.any(|(_, seen)| match &seen.netns {
+            let seen = namespaces.get(path.as_path());
+            seen.is_some_and(|seen| match &seen.netns {
                 Some(netns) => id.is_some_and(|id| id != netns.id()),
                 None => *origin == Origin::Adopted,
             })
@@ -319,19 +325,20 @@ fn config(todo: &mut Todo, model: &Model, survey: &Survey, load: Load, writes: b
     }
 }
 
-fn removals(todo: &mut Todo, journal: &Journal, survey: &Survey, wanted: &[Noted]) {
+fn removals(todo: &mut Todo, journal: &Journal, survey: &Survey, wanted: &Changes) {
     // An interface that was renamed is looked for under its name of now: its filter is gone by then.
     let present = |change: &Noted| {
         let mut qdiscs = survey.qdiscs.iter();
         let renamed = qdiscs.find(|seen| seen.is_about_same(change));
         renamed.unwrap_or(change).clone()
     };
+    let void: Changes = todo.void.iter().cloned().collect();
     let mut gone: Vec<Noted> = journal
         .changes()
         .iter()
         .rev()
-        .filter(|change| !wanted.iter().any(|wanted| wanted.is_about_same(change)))
-        .filter(|change| !todo.void.contains(change))
+        .filter(|change| wanted.same(change).is_none())
+        .filter(|change| void.same(change) != Some(*change))
         .map(present)
         .collect();
     // Ends before what they hang on, as `undo` has it.

@@ -5,6 +5,7 @@
 mod contents;
 mod facts;
 mod links;
+mod places;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,12 +15,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use netbpf_common::{config::GlobalConfig, verdict::Hook};
 
-use self::links::{
-    adopt_macs, bridge_seen, check_holders, check_netns_path, end_seen, namespace_seen,
-};
 pub use self::{
     facts::{facts, reserved_ports, stands},
     links::{inside, is_pair},
+};
+use self::{
+    links::{adopt_macs, bridge_seen, check_holders, check_netns_path, end_seen, namespace_seen},
+    places::Places,
 };
 use super::{noted, ranges};
 use crate::{
@@ -35,7 +37,7 @@ use crate::{
     },
     model::Model,
     plan::{self, Facts},
-    state::{Change as Noted, Instance, Journal},
+    state::{Change as Noted, Changes, Instance, Journal},
 };
 
 /// What stands under the name of a wanted bridge.
@@ -89,6 +91,8 @@ pub struct Survey {
     instance: String,
     /// The host's namespace.
     pub observed: Observed,
+    /// Where in it things stand.
+    places: Places,
     /// What the plan was made from.
     pub facts: Facts,
     /// What must be there.
@@ -178,6 +182,7 @@ pub fn survey(
     let mut survey = Survey {
         instance: instance.name().to_owned(),
         links: plan::links(instance.name(), model, &facts)?,
+        places: Places::of(&observed),
         observed,
         facts,
         bridges: Vec::new(),
@@ -204,7 +209,7 @@ pub fn survey(
         .map(|(place, namespace)| (namespace.container.clone(), place))
         .collect();
     for bridge in &survey.links.bridges {
-        let seen = bridge_seen(host, instance, bridge)
+        let seen = bridge_seen(&survey, instance, bridge)
             .with_context(|| format!("network {:?}", bridge.network))?;
         survey.bridges.push(seen);
     }
@@ -246,9 +251,9 @@ pub fn survey(
 }
 
 /// The qdiscs that we made and that are still there.
-fn qdiscs(host: &Host, noted: &[Noted]) -> Result<Vec<Noted>> {
+fn qdiscs(host: &Host, noted: &Changes) -> Result<Vec<Noted>> {
     let mut found = Vec::new();
-    for change in noted {
+    for change in noted.iter() {
         let Noted::Qdisc { interface, index } = change else {
             continue;
         };
@@ -294,9 +299,7 @@ impl Survey {
 
     /// The number of an interface of the host; 0 where it is still to be made.
     pub fn index(&self, interface: &str) -> u32 {
-        let mut links = self.observed.links.iter();
-        let link = links.find(|link| link.name == interface);
-        link.map_or(0, |link| link.index)
+        self.facts.link(interface).map_or(0, |link| link.index)
     }
 
     /// The namespace of a container, if it is there.

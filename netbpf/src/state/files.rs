@@ -41,6 +41,14 @@ pub(super) fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
+pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing(|| format!("read {}", path.display())),
+    }
+}
+
 /// A file that a power cut left without its bytes, which reads as empty or as zeros, counts as
 /// missing: such a file was about what the power cut has voided anyway.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

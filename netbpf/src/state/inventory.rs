@@ -1,10 +1,11 @@
-//! What an instance made or changed, as `journal.json` has it. Nothing is read or written here.
+//! What an instance made or changed, as its journal has it. Nothing is read or written here.
 
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::Changes;
 use crate::{
     allocations::Allocations,
     host::{Mac, NetnsId, sysctl::Sysctl},
@@ -175,9 +176,20 @@ pub struct Pending {
 }
 
 /// Everything that an instance created or changed and has not taken back.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Inventory {
-    /// Version of this format.
+    /// Where and when.
+    pub bounds: Bounds,
+    /// What to go back to; none when no change is under way.
+    pub pending: Option<Pending>,
+    /// In the order they were made.
+    pub changes: Changes,
+}
+
+/// What an inventory is about.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Bounds {
+    /// Version of the journal's format.
     pub version: u32,
     /// Version of the netbpf that wrote it.
     pub written_by: String,
@@ -185,8 +197,4 @@ pub struct Inventory {
     pub boot: String,
     /// The namespace that the instance acts on.
     pub host: NetnsId,
-    /// What to go back to; none when no change is under way.
-    pub pending: Option<Pending>,
-    /// In the order they were made.
-    pub changes: Vec<Change>,
 }

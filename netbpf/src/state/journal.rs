@@ -1,26 +1,102 @@
 //! The journal: the inventory on its way to the file, before anything is made.
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, path::Path};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Error, Instance, Inventory, Lock, Pending, Result,
-    files::{boot_id, create_dir, read_json, to_json, write_at_once},
+    Bounds, Change, Changes, Error, Instance, Inventory, Lock, Pending, Result,
+    files::{boot_id, create_dir},
+    log::{Log, first_line, lines},
 };
 use crate::host::NetnsId;
 
-/// Version of `journal.json`. A newer netbpf reads every older one, so that it can purge it.
+/// Version of the journal. A newer netbpf reads every older one, so that it can purge it.
 const JOURNAL_VERSION: u32 = 1;
+
+/// How many things may have been forgotten, beside as many as are left, until the file is written
+/// anew.
+const FORGOTTEN_MAX: usize = 256;
+
+/// A line of the journal.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Note {
+    /// The first line.
+    Bounds(Bounds),
+    /// A change begins.
+    Pending(Box<Pending>),
+    /// It has been finished or taken back.
+    Finished,
+    /// These things are about to be made.
+    Made(Vec<Change>),
+    /// This one is known otherwise by now.
+    Known(Change),
+    /// These have been taken back.
+    TakenBack(Vec<Change>),
+}
+
+/// The inventory that the journal at `path` comes to; none where there is no journal.
+pub(super) fn read(path: &Path) -> Result<Option<Inventory>> {
+    let (notes, _) = lines(path)?;
+    Ok(replay(notes).map(|(inventory, _)| inventory))
+}
+
+/// What the journal at `path` is about.
+pub(super) fn read_bounds(path: &Path) -> Result<Option<Bounds>> {
+    Ok(match first_line(path)? {
+        Some(Note::Bounds(bounds)) => Some(bounds),
+        _ => None,
+    })
+}
+
+/// What notes come to, and how many things in them are not there any more.
+fn replay(notes: Vec<Note>) -> Option<(Inventory, usize)> {
+    let mut notes = notes.into_iter();
+    let Some(Note::Bounds(bounds)) = notes.next() else {
+        return None;
+    };
+    let mut inventory = Inventory {
+        bounds,
+        pending: None,
+        changes: Changes::default(),
+    };
+    let mut forgotten = 0;
+    for note in notes {
+        match note {
+            Note::Bounds(bounds) => inventory.bounds = bounds,
+            Note::Pending(pending) => {
+                inventory.pending.get_or_insert(*pending);
+            }
+            Note::Finished => {
+                inventory.pending = None;
+                forgotten += 1;
+            }
+            Note::Made(changes) => inventory.changes.extend(changes),
+            Note::Known(change) => {
+                inventory.changes.renote(&change);
+                forgotten += 1;
+            }
+            Note::TakenBack(changes) => {
+                for change in &changes {
+                    inventory.changes.forget(change);
+                }
+                forgotten += 2 * changes.len();
+            }
+        }
+    }
+    Some((inventory, forgotten))
+}
 
 /// The inventory while it is being changed. Every verb has written it before it returns, so that
 /// whoever comes after a kill finds each thing that may have been made. It is written without
 /// waiting for the disk: a power cut voids what is in the kernel as well.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
+    log: Log,
     inventory: Inventory,
+    /// Whether the file is this inventory's: else it is written anew.
+    has_file: bool,
 }
 
 impl Journal {
@@ -34,55 +110,47 @@ impl Journal {
     /// When the instance belongs to another namespace.
     pub fn open(instance: &Instance, _lock: &Lock, host: NetnsId) -> Result<Self> {
         create_dir(&instance.state)?;
-        let path = instance.journal_path();
-        let boot = boot_id()?;
-        let fresh = Inventory {
+        let (notes, log) = Log::open(&instance.journal_path())?;
+        let fresh = Bounds {
             version: JOURNAL_VERSION,
             written_by: env!("CARGO_PKG_VERSION").to_owned(),
-            boot,
+            boot: boot_id()?,
             host,
-            pending: None,
-            changes: Vec::new(),
         };
-        let Some(found) = read_json::<Inventory>(&path)? else {
+        let Some((mut inventory, forgotten)) = replay(notes) else {
+            return Ok(Self::anew(log, fresh, None, Changes::default()));
+        };
+        let found = &inventory.bounds;
+        if found.boot == fresh.boot && found.host == host {
             return Ok(Self {
-                path,
-                inventory: fresh,
+                log,
+                has_file: *found == fresh && forgotten < FORGOTTEN_MAX + inventory.changes.len(),
+                inventory: Inventory {
+                    bounds: fresh,
+                    ..inventory
+                },
             });
-        };
+        }
         if found.boot != fresh.boot {
-            let mut changes = found.changes;
-            changes.retain(Change::is_on_disk);
-            return Ok(Self {
-                path,
-                inventory: Inventory {
-                    pending: found.pending,
-                    changes,
-                    ..fresh
-                },
-            });
+            inventory.changes.retain(Change::is_on_disk);
+        } else {
+            instance.check_namespace(host)?;
+            let outlives = |change: &Change| !change.is_in_the_host_netns();
+            inventory.changes.retain(outlives);
         }
-        if found.host == host {
-            let written_by = fresh.written_by;
-            return Ok(Self {
-                path,
-                inventory: Inventory {
-                    written_by,
-                    ..found
-                },
-            });
-        }
-        instance.check_namespace(host)?;
-        let mut changes = found.changes;
-        changes.retain(|change| !change.is_in_the_host_netns());
-        Ok(Self {
-            path,
+        Ok(Self::anew(log, fresh, inventory.pending, inventory.changes))
+    }
+
+    fn anew(log: Log, bounds: Bounds, pending: Option<Pending>, changes: Changes) -> Self {
+        Self {
+            log,
             inventory: Inventory {
-                pending: found.pending,
+                bounds,
+                pending,
                 changes,
-                ..fresh
             },
-        })
+            has_file: false,
+        }
     }
 
     /// What it holds.
@@ -91,7 +159,7 @@ impl Journal {
     }
 
     /// Every change that has not been taken back.
-    pub fn changes(&self) -> &[Change] {
+    pub fn changes(&self) -> &Changes {
         &self.inventory.changes
     }
 
@@ -102,73 +170,66 @@ impl Journal {
 
     /// Notes that a change begins. What an unfinished one would go back to is kept.
     pub fn begin(&mut self, before: Pending) -> Result<()> {
-        self.inventory.pending.get_or_insert(before);
-        self.write()
+        if self.inventory.pending.is_none() {
+            self.inventory.pending = Some(before.clone());
+        }
+        self.write(&Note::Pending(Box::new(before)))
     }
 
     /// Notes that the change has been finished or taken back.
     pub fn finish(&mut self) -> Result<()> {
-        self.inventory.pending = None;
-        self.write()
+        if self.inventory.pending.take().is_none() {
+            return Ok(());
+        }
+        // What it would have gone back to is long, and of no use any more.
+        self.has_file = false;
+        self.write(&Note::Finished)
     }
 
     /// Notes what is about to be made. What is noted already stays as it is: the first old value
     /// of a sysctl is the one to go back to.
     pub fn extend(&mut self, changes: &[Change]) -> Result<()> {
-        let before = self.inventory.changes.len();
-        for change in changes {
-            if !self
-                .inventory
-                .changes
-                .iter()
-                .any(|known| known.is_about_same(change))
-            {
-                self.inventory.changes.push(change.clone());
-            }
-        }
-        if self.inventory.changes.len() == before {
+        let own = &mut self.inventory.changes;
+        let new = changes.iter().filter(|change| own.note(change));
+        let new: Vec<Change> = new.cloned().collect();
+        if new.is_empty() {
             return Ok(());
         }
-        self.write()
+        self.write(&Note::Made(new))
     }
 
     /// Notes what has been taken back.
     pub fn forget(&mut self, changes: &[Change]) -> Result<()> {
-        let before = self.inventory.changes.len();
-        self.inventory
-            .changes
-            .retain(|known| !changes.iter().any(|change| change.is_about_same(known)));
-        if self.inventory.changes.len() == before {
+        let own = &mut self.inventory.changes;
+        let gone = changes.iter().filter(|change| own.forget(change));
+        let gone: Vec<Change> = gone.cloned().collect();
+        if gone.is_empty() {
             return Ok(());
         }
-        self.write()
+        self.write(&Note::TakenBack(gone))
     }
 
     /// Notes which namespace it is that was made, or is again, at `path`.
-    pub fn identify_netns(&mut self, at: &Path, found: NetnsId) -> Result<()> {
-        let known = self
-            .inventory
-            .changes
-            .iter_mut()
-            .find_map(|change| match change {
-                Change::Netns { path, id, .. } if path == at => Some(id),
-                _ => None,
-            });
-        match known {
-            Some(id) if *id != Some(found) => *id = Some(found),
-            _ => return Ok(()),
+    pub fn identify_netns(&mut self, path: &Path, found: NetnsId) -> Result<()> {
+        let Some(mut change) = self.changes().netns(path).cloned() else {
+            return Ok(());
+        };
+        if let Change::Netns { id, .. } = &mut change {
+            *id = Some(found);
         }
-        self.write()
+        self.renote(&change)
     }
 
     /// Notes under which name an interface with a qdisc of ours is known by now.
     pub fn rename_qdisc(&mut self, to: &Change) -> Result<()> {
-        let mut changes = self.inventory.changes.iter_mut();
-        match changes.find(|known| known.is_about_same(to)) {
-            Some(known) if known != to => *known = to.clone(),
-            _ => return Ok(()),
+        self.renote(to)
+    }
+
+    fn renote(&mut self, change: &Change) -> Result<()> {
+        if self.inventory.changes.renote(change) {
+            return self.write(&Note::Known(change.clone()));
         }
-        self.write()
+        Ok(())
     }
 
     /// Looks whether another instance holds one of the containers' namespaces, given as name, path
@@ -179,7 +240,7 @@ impl Journal {
         containers: &[(&str, &Path, NetnsId)],
     ) -> Result<()> {
         for (holder, theirs) in instance.others() {
-            if theirs.boot != self.inventory.boot {
+            if theirs.bounds.boot != self.inventory.bounds.boot {
                 continue;
             }
             let held: HashSet<NetnsId> = theirs.changes.iter().filter_map(netns_of).collect();
@@ -196,8 +257,22 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&self) -> Result<()> {
-        write_at_once(&self.path, &to_json(&self.path, &self.inventory)?)
+    /// Writes one note, which the inventory has in it already.
+    fn write(&mut self, note: &Note) -> Result<()> {
+        if self.has_file {
+            // What could not be appended comes with the next one.
+            let appended = self.log.append(note);
+            self.has_file = appended.is_ok();
+            return appended;
+        }
+        let changes: Vec<Change> = self.changes().iter().cloned().collect();
+        let pending = self.inventory.pending.clone();
+        let mut notes = vec![Note::Bounds(self.inventory.bounds.clone())];
+        notes.extend(pending.map(|pending| Note::Pending(Box::new(pending))));
+        notes.push(Note::Made(changes));
+        self.log.replace(&notes)?;
+        self.has_file = true;
+        Ok(())
     }
 }
 

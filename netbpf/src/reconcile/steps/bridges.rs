@@ -38,10 +38,7 @@ pub(super) fn links_of_bridge(
             None
         }
         BridgeSeen::Outdated => {
-            let old = journal
-                .changes()
-                .iter()
-                .find(|change| change.is_about_same(&note));
+            let old = journal.changes().same(&note);
             todo.steps.extend(old.cloned().map(Step::Undo));
             todo.add("network", &bridge.network, described);
             todo.steps.push(Step::MakeBridge(index));
@@ -76,8 +73,8 @@ pub(super) fn addresses_of_bridge(
     };
     for (net, preference) in &bridge.addresses {
         let has_it = |link: &Link| {
-            let mut all = survey.observed.addresses.iter();
-            all.any(|address| address.index == link.index && address.net == *net)
+            let mut all = survey.addresses_of(link.index);
+            all.any(|address| address.net == *net)
         };
         if link.is_some_and(has_it) {
             continue;

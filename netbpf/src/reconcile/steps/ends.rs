@@ -81,7 +81,7 @@ pub(super) fn bring_up_end(
     // A port that changes its bridge is forgotten by both.
     let is_told = is_port
         && standing.is_some_and(|veth| {
-            survey.observed.fdb.contains(&FdbEntry {
+            survey.is_told(FdbEntry {
                 mac: end.mac,
                 port: veth.index,
             })

@@ -96,11 +96,7 @@ pub(super) fn detached(todo: &mut Todo, pin: PinnedHook, survey: &Survey) {
     if pin.hook != Hook::FromNetdev {
         return;
     }
-    let link = survey
-        .observed
-        .links
-        .iter()
-        .find(|link| link.index == pin.ifindex);
+    let link = survey.link_of(pin.ifindex);
     let name = link.map_or_else(|| format!("#{}", pin.ifindex), |link| link.name.clone());
     todo.remove("uplink", &name, "");
 }

@@ -1,6 +1,6 @@
 //! What the maps will hold, and what they hold of interfaces that are gone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use netbpf_common::endpoint::Interface;
@@ -32,12 +32,10 @@ impl Survey {
 
     /// Whether what the maps say of an interface is about the one that has its number.
     fn staying(&self, wanted: &Contents) -> impl Fn(u32, &Interface) -> bool {
-        let links = self.observed.links.iter();
-        let links: HashMap<u32, &Link> = links.map(|link| (link.index, link)).collect();
         move |index, known| {
             let is_same =
                 |wanted: &Interface| (wanted.role, wanted.endpoint) == (known.role, known.endpoint);
-            let link = links.get(&index);
+            let link = self.link_of(index);
             link.is_some_and(|link| {
                 wanted.interfaces.get(&index).is_some_and(is_same) || self.is_own(link)
             })

@@ -1,7 +1,7 @@
 //! What the plan needs to know of the host.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashSet},
     fs,
     net::IpAddr,
 };
@@ -12,20 +12,20 @@ use crate::{
     host::{Host, Netns, Observed, address::Address, kernel::Features, xfrm},
     model::Index,
     plan::Facts,
-    state::{AdoptedBridge, Change as Noted},
+    state::{AdoptedBridge, Change as Noted, Changes},
 };
 
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// What the plan needs to know of the host. Addresses that this instance gave are left out: the
 /// plan itself says which there are to be.
-pub fn facts(host: &Host, noted: &[Noted], observed: &Observed) -> Result<Facts> {
+pub fn facts(host: &Host, noted: &Changes, observed: &Observed) -> Result<Facts> {
     let names: BTreeMap<u32, &str> = observed
         .links
         .iter()
         .map(|link| (link.index, link.name.as_str()))
         .collect();
-    let given: BTreeSet<(&str, IpAddr)> = noted
+    let given: HashSet<(&str, IpAddr)> = noted
         .iter()
         .filter_map(|change| match change {
             Noted::Address { interface, net } => Some((interface.as_str(), net.addr())),

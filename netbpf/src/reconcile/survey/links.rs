@@ -1,6 +1,6 @@
 //! What is there of wanted bridges, namespaces and ends, and who else holds them.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use anyhow::Result;
 
@@ -17,10 +17,13 @@ use crate::{
 };
 
 pub(super) fn bridge_seen(
-    host: &Host,
+    survey: &Survey,
     instance: &Instance,
     bridge: &plan::Bridge,
 ) -> Result<BridgeSeen> {
+    let Some(there) = survey.facts.link(&bridge.name) else {
+        return Ok(BridgeSeen::Missing);
+    };
     let prefix = plan::alias_prefix(instance.name());
     // An adopted bridge has another MAC than the one that marks ours.
     let mac = naming::bridge_mac(instance.name(), &bridge.network);
@@ -29,7 +32,7 @@ pub(super) fn bridge_seen(
         mac,
     };
     Ok(
-        match host.rtnl().find_bridge(&mark, &bridge.name, &prefix)? {
+        match BridgeFound::among(&mark, there, survey.ports_of(there.index), &prefix)? {
             BridgeFound::Missing => BridgeSeen::Missing,
             BridgeFound::Ours(link) => BridgeSeen::Ours(link),
             BridgeFound::Adoptable(link) => match link.alias.as_deref() {
@@ -70,9 +73,13 @@ pub(super) fn check_netns_path(journal: &Journal, path: &Path) -> Result<()> {
     if Netns::open(path)?.is_some() {
         return Ok(());
     }
-    let is_ours = journal.changes().iter().any(|change| {
-        matches!(change, Noted::Netns { path: noted, origin: Origin::Made, .. } if noted == path)
-    });
+    let is_ours = matches!(
+        journal.changes().netns(path),
+        Some(Noted::Netns {
+            origin: Origin::Made,
+            ..
+        })
+    );
     let shown = path.display();
     if path.symlink_metadata().is_ok() && !is_ours {
         return Err(Error::host(format!("{shown} exists and is not a network namespace")).into());
@@ -194,18 +201,13 @@ pub(super) fn check_holders(
     journal: &Journal,
     links: &plan::Links,
 ) -> Result<()> {
-    let mut wanted = Vec::new();
+    let (mut wanted, mut holders) = (Vec::new(), HashMap::new());
     for namespace in &links.namespaces {
-        if let Some(netns) = Netns::open(&namespace.path)? {
-            wanted.push((
-                namespace.container.as_str(),
-                namespace.path.as_path(),
-                netns.id(),
-            ));
-        }
-    }
-    for (index, (container, path, id)) in wanted.iter().enumerate() {
-        if let Some((other, ..)) = wanted[..index].iter().find(|(.., earlier)| earlier == id) {
+        let Some(netns) = Netns::open(&namespace.path)? else {
+            continue;
+        };
+        let (container, path) = (namespace.container.as_str(), namespace.path.as_path());
+        if let Some(other) = holders.insert(netns.id(), container) {
             return Err(Error::host(format!(
                 "container {container:?}: {} is the network namespace of container {other:?} \
                  under another name; one that shares it has mode = \"container:{other}\"",
@@ -213,6 +215,7 @@ pub(super) fn check_holders(
             ))
             .into());
         }
+        wanted.push((container, path, netns.id()));
     }
     Ok(journal.check_containers(instance, &wanted)?)
 }
