@@ -20,6 +20,8 @@ pub struct Pace {
     pub sample: Duration,
     /// What of each load does not count.
     pub warm_up: Duration,
+    /// How long a sample of answers' times is.
+    pub latency: Duration,
     /// How many ports dockerd itself publishes, where there are many: it takes long for each.
     pub by_dockerd: u16,
 }
@@ -27,16 +29,18 @@ pub struct Pace {
 impl Pace {
     /// A measurement.
     pub const FULL: Self = Self {
-        rounds: 9,
-        sample: Duration::from_millis(1000),
-        warm_up: Duration::from_millis(100),
+        rounds: 7,
+        sample: Duration::from_millis(350),
+        warm_up: Duration::from_millis(50),
+        latency: Duration::from_millis(500),
         by_dockerd: 100,
     };
     /// A first impression.
     pub const QUICK: Self = Self {
         rounds: 3,
-        sample: Duration::from_millis(80),
-        warm_up: Duration::from_millis(10),
+        sample: Duration::from_millis(40),
+        warm_up: Duration::from_millis(5),
+        latency: Duration::from_millis(60),
         by_dockerd: 10,
     };
 }
@@ -147,6 +151,7 @@ mod tests {
         rounds: 3,
         sample: Duration::ZERO,
         warm_up: Duration::ZERO,
+        latency: Duration::ZERO,
         by_dockerd: 1,
     };
 

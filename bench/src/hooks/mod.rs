@@ -6,6 +6,7 @@
 
 mod bpf;
 mod harness;
+mod nothing;
 mod reference;
 mod ways;
 
@@ -16,10 +17,13 @@ use netbpf_tests::{
     topology::Family,
 };
 
-pub use self::ways::{Kind, Way};
 use self::{
     harness::{Harness, Packet},
     reference::{EMPTY, REFERENCE},
+};
+pub use self::{
+    nothing::nothing,
+    ways::{Kind, Way},
 };
 
 /// Tables that no measurement here fills, so that nobody gives way to a new flow.

@@ -15,6 +15,13 @@ pub struct Source {
     instructions: fn() -> Vec<Instruction>,
 }
 
+impl Source {
+    /// Its name, and that of its pin.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
 /// Returns `TCX_NEXT`.
 pub const EMPTY: Source = Source {
     name: "empty",

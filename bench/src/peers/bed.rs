@@ -6,7 +6,7 @@ use netbpf_tests::{
     topology::{Family, Topology},
 };
 
-use super::{CONTAINERS_V4, CONTAINERS_V6, Site, Way, topology};
+use super::{CONTAINERS_V4, CONTAINERS_V6, Site, Standing, Way, topology};
 
 /// The bridge.
 pub const BRIDGE: &str = "br0";
@@ -19,6 +19,8 @@ pub struct Bed {
     /// The host and the machine outside.
     pub topology: Topology,
 }
+
+impl Standing for Bed {}
 
 impl Bed {
     /// Makes them.
@@ -69,8 +71,14 @@ impl Bed {
         container.ip("route add default via fd00:28::1");
     }
 
-    /// What stands on them, once the network lets everything through.
-    pub fn site(self, way: Way, ports: u16) -> Site {
+    /// What stands on them, once the network lets everything through, guarded by what `whole` makes
+    /// of this.
+    pub fn site<S: Standing + 'static>(
+        self,
+        way: Way,
+        ports: u16,
+        whole: impl FnOnce(Self) -> S,
+    ) -> Site {
         let containers = self.containers.each_ref().map(|it| it.path().to_owned());
         for family in Family::ALL {
             super::wait_for(&containers[0], family.host());
@@ -81,7 +89,7 @@ impl Bed {
             client: self.topology.client.path().to_owned(),
             way,
             ports,
-            guard: Box::new(self),
+            guard: Box::new(whole(self)),
         }
     }
 }
@@ -92,5 +100,5 @@ impl Bed {
 ///
 /// When a step fails.
 pub fn plain() -> Site {
-    Bed::make().site(Way::Direct, 1)
+    Bed::make().site(Way::Direct, 1, |bed| bed)
 }

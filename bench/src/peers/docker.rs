@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use netbpf_tests::{
-    netns::{Netns, wait_until},
+    netns::wait_until,
     topology::{Family, Topology},
 };
 use nix::{
@@ -21,7 +21,8 @@ use nix::{
 use tempfile::TempDir;
 
 use super::{
-    CONTAINERS_V4, CONTAINERS_V6, PORT, PUBLISHED, SUBNET_V4, SUBNET_V6, Site, Way, rules, topology,
+    CONTAINERS_V4, CONTAINERS_V6, PORT, PUBLISHED, SUBNET_V4, SUBNET_V6, Site, Standing, Way,
+    rules, topology,
 };
 
 /// How many ports dockerd itself publishes; what is above is multiplied in the form of these, for
@@ -73,7 +74,7 @@ pub enum Proxy {
 ///
 /// When the machines can't be made.
 pub fn site(backend: Backend, proxy: Proxy, ports: u16) -> Result<Site> {
-    let daemon = Daemon::start(topology(), backend, proxy)?;
+    let mut daemon = Daemon::start(topology(), backend, proxy)?;
     daemon.import_image()?;
     daemon.docker(&[
         "network", "create", "--ipv6", "--subnet", SUBNET_V4, "--subnet", SUBNET_V6, "front",
@@ -88,6 +89,7 @@ pub fn site(backend: Backend, proxy: Proxy, ports: u16) -> Result<Site> {
         daemon.run_container(0, &["--publish", &publish])?,
         daemon.run_container(1, &[])?,
     ];
+    daemon.ports = ports;
     for family in Family::ALL {
         super::wait_for(&containers[0], family.host());
     }
@@ -101,16 +103,13 @@ pub fn site(backend: Backend, proxy: Proxy, ports: u16) -> Result<Site> {
     })
 }
 
-/// Publishes more ports, up to `ports`, by the rules that dockerd would write for them.
-///
-/// # Errors
-///
-/// What the programs say.
-pub fn multiply(site: &mut Site, backend: Backend, ports: u16) -> Result<()> {
-    let host = Netns::existing(&site.host);
-    rules::multiply(&host, backend, site.ports..ports)?;
-    site.ports = site.ports.max(ports);
-    Ok(())
+impl Standing for Daemon {
+    /// Publishes more ports by the rules that dockerd would write for them.
+    fn publish(&mut self, ports: u16) -> Result<()> {
+        rules::multiply(&self.topology.host, self.backend, self.ports..ports)?;
+        self.ports = self.ports.max(ports);
+        Ok(())
+    }
 }
 
 /// A running dockerd. It goes before its directory and the host.
@@ -118,6 +117,9 @@ struct Daemon {
     process: Child,
     directory: TempDir,
     topology: Topology,
+    backend: Backend,
+    /// How many ports there are rules for.
+    ports: u16,
 }
 
 impl Daemon {
@@ -151,6 +153,8 @@ impl Daemon {
             process,
             directory,
             topology,
+            backend,
+            ports: 0,
         };
         daemon.wait_until_it_answers()?;
         Ok(daemon)

@@ -1,11 +1,14 @@
 //! Both containers in one namespace, on its loopback interface: what the stack costs without any
 //! way between.
 
-use netbpf_tests::netns::{Netns, unique};
+use netbpf_tests::{
+    netns::{Netns, unique},
+    topology::Family,
+};
 
 use super::{CONTAINERS_V4, CONTAINERS_V6, Site, Way};
 
-/// One namespace with both addresses.
+/// One namespace with the addresses of both containers and of the machine outside.
 ///
 /// # Panics
 ///
@@ -19,6 +22,11 @@ pub fn site() -> Site {
             CONTAINERS_V6[number]
         ));
     }
+    netns.ip(&format!("addr add {}/32 dev lo", Family::V4.client()));
+    netns.ip(&format!(
+        "addr add {}/128 dev lo nodad",
+        Family::V6.client()
+    ));
     let path = netns.path().to_owned();
     Site {
         containers: [path.clone(), path.clone()],

@@ -11,14 +11,13 @@ mod rules;
 mod sites;
 
 use std::{
-    any::Any,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use netbpf_tests::{
     netns::{Netns, output, run, wait_until},
     topology::{Family, Topology},
@@ -69,6 +68,26 @@ pub enum Way {
     Direct,
 }
 
+/// What a site stands on; all of it goes when this is dropped.
+pub trait Standing: Send {
+    /// Publishes the ports up to this number, and no others.
+    ///
+    /// # Errors
+    ///
+    /// What its programs say; that it can't.
+    fn publish(&mut self, ports: u16) -> Result<()> {
+        bail!("it does not publish {ports} ports")
+    }
+
+    /// Where netbpf's programs are pinned, if it is netbpf.
+    fn programs(&self) -> Option<PathBuf> {
+        None
+    }
+}
+
+impl Standing for Netns {}
+impl Standing for [Netns; 2] {}
+
 /// Where the ends of a load can be, on one peer's host.
 pub struct Site {
     /// The namespaces of the two containers. Ports of the first are published.
@@ -81,8 +100,8 @@ pub struct Site {
     pub way: Way,
     /// How many of its ports are published.
     pub ports: u16,
-    /// What it stands on; all of it goes when this is dropped.
-    pub guard: Box<dyn Any>,
+    /// What it stands on.
+    pub guard: Box<dyn Standing>,
 }
 
 impl Site {
@@ -102,6 +121,17 @@ impl Site {
             Way::Published => SocketAddr::new(host, PUBLISHED + offset),
             Way::Direct => self.container(0, Family::of(host), PORT + offset),
         }
+    }
+
+    /// Publishes more ports.
+    ///
+    /// # Errors
+    ///
+    /// As [`Standing::publish`].
+    pub fn grow(&mut self, ports: u16) -> Result<()> {
+        self.guard.publish(ports)?;
+        self.ports = ports;
+        Ok(())
     }
 
     /// Begins anew with the connections that the kernel tracks: those that just ended would fill

@@ -6,28 +6,42 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use netbpf::host::bpffs::PinDirs;
 use netbpf_tests::{
     product::Instance,
     topology::{Family, Topology, with_private_namespaces},
 };
 
-use super::{CONTAINERS_V4, PORT, PUBLISHED, SUBNET_V4, SUBNET_V6, Site, Way, topology};
+use super::{CONTAINERS_V4, PORT, PUBLISHED, SUBNET_V4, SUBNET_V6, Site, Standing, Way, topology};
 
 /// The instance goes before the host it stands on.
-struct Standing {
+struct Host {
     instance: Instance,
     topology: Topology,
 }
 
-impl Standing {
-    fn apply(netbpf: &Path, config: &str) -> Result<Self> {
+impl Standing for Host {
+    fn publish(&mut self, ports: u16) -> Result<()> {
+        self.apply(&config(ports))
+    }
+
+    fn programs(&self) -> Option<PathBuf> {
+        Some(PinDirs::of(self.instance.name()).progs)
+    }
+}
+
+impl Host {
+    fn make(netbpf: &Path) -> Self {
         let topology = topology();
         let instance = Instance::new(&topology.id, &topology.host).with_binary(netbpf);
-        let standing = Self { instance, topology };
-        let config = with_private_namespaces(config, &standing.topology.id);
-        let applied = standing.instance.try_apply(&config);
+        Self { instance, topology }
+    }
+
+    fn apply(&self, config: &str) -> Result<()> {
+        let config = with_private_namespaces(config, &self.topology.id);
+        let applied = self.instance.try_apply(&config);
         ensure!(applied.code == Some(0), "netbpf apply: {}", applied.stderr);
-        Ok(standing)
+        Ok(())
     }
 
     fn container(&self, name: &str) -> PathBuf {
@@ -57,20 +71,73 @@ impl Standing {
 ///
 /// When the machines can't be made.
 pub fn site(netbpf: &Path, ports: u16) -> Result<Site> {
-    Ok(Standing::apply(netbpf, &config(ports))?.site(ports))
+    let mut host = Host::make(netbpf);
+    host.publish(ports)?;
+    Ok(host.site(ports))
 }
 
-/// A host on which a virtual IP leads to several containers, and two more ask.
+/// A host on which virtual IPs lead to several containers, and two more ask.
 pub struct Pool {
     /// The namespaces of who asks.
     pub clients: [PathBuf; 2],
-    /// The namespaces of the backends.
-    pub backends: Vec<PathBuf>,
-    standing: Standing,
+    backends: Vec<PathBuf>,
+    host: Host,
 }
 
+/// A virtual IP of a pool: so many of its containers, counted from the first one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// How many.
+    pub backends: u8,
+    /// The last number of the virtual IP.
+    last: u8,
+}
+
+impl Service {
+    /// All there are; the last one has every container.
+    pub const ALL: [Self; 2] = [
+        Self {
+            backends: 2,
+            last: 254,
+        },
+        Self {
+            backends: 100,
+            last: 253,
+        },
+    ];
+
+    /// The virtual IP's port.
+    pub fn virtual_ip(self, family: Family) -> SocketAddr {
+        SocketAddr::new(addr(family, self.last), PORT)
+    }
+
+    /// The backends' own ports.
+    pub fn direct(self, family: Family) -> Vec<SocketAddr> {
+        (0..self.backends)
+            .map(|number| SocketAddr::new(addr(family, number + FIRST_BACKEND), PORT))
+            .collect()
+    }
+
+    fn config(self) -> String {
+        let listed: Vec<_> = (0..self.backends)
+            .map(|number| format!("{{ container = \"b{number}\" }}"))
+            .collect();
+        format!(
+            "[[service]]\nname = \"pool{0}\"\nnetwork = \"front\"\nvip = [\"{1}\", \"{2}\"]\n\
+             ports = [\"{PORT}:{PORT}\"]\nbackends = [{3}]\nscheduler = \"random\"\n",
+            self.backends,
+            addr(Family::V4, self.last),
+            addr(Family::V6, self.last),
+            listed.join(", ")
+        )
+    }
+}
+
+/// The last number of the first backend's addresses.
+const FIRST_BACKEND: u8 = 100;
+
 impl Pool {
-    /// Makes it. [`PORT`] of the virtual IP leads to [`PORT`] of the backends.
+    /// Makes it. [`PORT`] of each virtual IP leads to [`PORT`] of its backends.
     ///
     /// # Errors
     ///
@@ -79,33 +146,43 @@ impl Pool {
     /// # Panics
     ///
     /// When the machines can't be made.
-    pub fn set_up(netbpf: &Path, backends: u8) -> Result<Self> {
-        let standing = Standing::apply(netbpf, &pool_config(backends))?;
-        let name = |number| format!("b{number}");
+    pub fn set_up(netbpf: &Path) -> Result<Self> {
+        let backends = Service::ALL.map(|service| service.backends);
+        let backends = 0..backends.into_iter().max().unwrap_or_default();
+        let host = Host::make(netbpf);
+        let mut config = network() + &container("c0", 10, "") + &container("c1", 11, "");
+        for number in backends.clone() {
+            config.push_str(&container(
+                &format!("b{number}"),
+                FIRST_BACKEND + number,
+                "",
+            ));
+        }
+        config.extend(Service::ALL.map(Service::config));
+        host.apply(&config)?;
         Ok(Self {
-            clients: ["c0", "c1"].map(|name| standing.container(name)),
-            backends: (0..backends)
-                .map(|number| standing.container(&name(number)))
+            clients: ["c0", "c1"].map(|name| host.container(name)),
+            backends: backends
+                .map(|number| host.container(&format!("b{number}")))
                 .collect(),
-            standing,
+            host,
         })
     }
 
-    /// The virtual IP's port.
-    pub fn virtual_ip(family: Family) -> SocketAddr {
-        SocketAddr::new(addr(family, 254), PORT)
+    /// The namespaces of a service's backends.
+    pub fn backends(&self, service: Service) -> Vec<&Path> {
+        let backends = self.backends.iter().map(PathBuf::as_path);
+        backends.take(usize::from(service.backends)).collect()
     }
 
-    /// The backends' own ports.
-    pub fn direct(&self, family: Family) -> Vec<SocketAddr> {
-        (0..self.backends.len())
-            .map(|number| SocketAddr::new(addr(family, number as u8 + 100), PORT))
-            .collect()
+    /// Where its programs are pinned.
+    pub fn programs(&self) -> Option<PathBuf> {
+        self.host.programs()
     }
 
     /// The host's namespace.
     pub fn host(&self) -> &Path {
-        self.standing.topology.host.path()
+        self.host.topology.host.path()
     }
 }
 
@@ -115,25 +192,6 @@ fn addr(family: Family, last: u8) -> IpAddr {
         Family::V4 => IpAddr::from([172, 28, 0, last]),
         Family::V6 => IpAddr::from([0xfd00, 0x28, 0, 0, 0, 0, 0, u16::from(last)]),
     }
-}
-
-fn pool_config(backends: u8) -> String {
-    let mut config = network();
-    config.push_str(&container("c0", 10, ""));
-    config.push_str(&container("c1", 11, ""));
-    for number in 0..backends {
-        config.push_str(&container(&format!("b{number}"), 100 + number, ""));
-    }
-    let listed: Vec<_> = (0..backends)
-        .map(|number| format!("{{ container = \"b{number}\" }}"))
-        .collect();
-    format!(
-        "{config}[[service]]\nname = \"pool\"\nnetwork = \"front\"\nvip = [\"{}\", \"{}\"]\n\
-         ports = [\"{PORT}:{PORT}\"]\nbackends = [{}]\nscheduler = \"random\"\n",
-        addr(Family::V4, 254),
-        addr(Family::V6, 254),
-        listed.join(", ")
-    )
 }
 
 fn config(ports: u16) -> String {

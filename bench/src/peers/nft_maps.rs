@@ -1,24 +1,46 @@
 //! nftables at its best: published ports in one map and one set, looked up once a connection, and
 //! established connections before everything else.
 
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+
 use super::{
-    PORT, PUBLISHED, Site, Way,
+    PORT, PUBLISHED, Site, Standing, Way,
     bed::{BRIDGE, Bed},
 };
 
+/// The bed with a table.
+struct Filtered(Bed);
+
+impl Standing for Filtered {
+    fn publish(&mut self, ports: u16) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        // One transaction, also where the table is there already.
+        write!(
+            file,
+            "table inet bench\ndelete table inet bench\n{}",
+            ruleset(ports)
+        )?;
+        let mut nft = self.0.topology.host.command("nft");
+        nft.arg("--file").arg(file.path());
+        super::rules::output(&mut nft).context("nft").map(drop)
+    }
+}
+
 /// A host with `ports` published ports.
+///
+/// # Errors
+///
+/// What nft says.
 ///
 /// # Panics
 ///
 /// When a step fails.
-pub fn site(ports: u16) -> Site {
-    let bed = Bed::make();
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), ruleset(ports)).expect("the ruleset is written");
-    bed.topology
-        .host
-        .run(&format!("nft --file {}", file.path().display()));
-    bed.site(Way::Published, ports)
+pub fn site(ports: u16) -> Result<Site> {
+    let mut filtered = Filtered(Bed::make());
+    filtered.publish(ports)?;
+    Ok(filtered.0.site(Way::Published, ports, Filtered))
 }
 
 fn ruleset(ports: u16) -> String {

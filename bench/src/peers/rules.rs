@@ -87,7 +87,12 @@ fn for_port(rule: &str, from: u16, to: u16) -> String {
     rule
 }
 
-fn output(command: &mut Command) -> Result<String> {
+/// What a program prints.
+///
+/// # Errors
+///
+/// What it says went wrong.
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| format!("failed to start {command:?}"))?;

@@ -1,8 +1,11 @@
 //! The hosts of one path's contenders, set up together, and the plans of work on them.
+//!
+//! What is made, changed or removed is so at the same time on all hosts: mostly it waits for
+//! somebody. Nothing is measured meanwhile.
 
-use std::time::Instant;
+use std::{mem, thread, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 
 use super::{Site, set_up};
 use crate::{
@@ -13,12 +16,12 @@ use crate::{
 /// A contender, and how its host is made.
 pub struct Wanted<'w> {
     name: String,
-    make: Box<dyn FnOnce() -> Result<Site> + 'w>,
+    make: Box<dyn FnOnce() -> Result<Site> + Send + 'w>,
 }
 
 impl<'w> Wanted<'w> {
     /// A contender whose host `make` makes.
-    pub fn new(name: &str, make: impl FnOnce() -> Result<Site> + 'w) -> Self {
+    pub fn new(name: &str, make: impl FnOnce() -> Result<Site> + Send + 'w) -> Self {
         Self {
             name: name.to_owned(),
             make: Box::new(make),
@@ -35,44 +38,56 @@ pub struct Sites {
 impl Sites {
     /// Makes what can be made.
     pub fn set_up(wanted: Vec<Wanted>) -> Self {
-        let mut sites = Self {
-            standing: Vec::new(),
-            absent: Vec::new(),
-        };
-        for Wanted { name, make } in wanted {
-            let began = Instant::now();
-            let made = set_up(make);
-            eprintln!(
-                "bench: {name} is set up in {:.1} s",
-                began.elapsed().as_secs_f64()
-            );
-            match made {
-                Ok(site) => sites.standing.push((name, site)),
-                Err(reason) => sites.absent.push(Absent {
-                    name,
-                    reason: format!("{reason:#}"),
-                }),
-            }
-        }
-        sites
+        let wanted = wanted.into_iter().map(|it| (it.name, it.make));
+        Self::gather(at_once(wanted, "is set up", |_, make| make()), Vec::new())
     }
 
     /// Changes all of them; a host that can't be changed stands no longer.
-    pub fn change(&mut self, mut change: impl FnMut(&str, &mut Site) -> Result<()>) {
-        for (name, mut site) in std::mem::take(&mut self.standing) {
-            match set_up(|| change(&name, &mut site)) {
-                Ok(()) => self.standing.push((name, site)),
-                Err(reason) => self.absent.push(Absent {
+    pub fn change(&mut self, change: impl Fn(&str, &mut Site) -> Result<()> + Sync) {
+        let changed = at_once(
+            mem::take(&mut self.standing),
+            "is changed",
+            |name, mut site| {
+                change(name, &mut site)?;
+                Ok(site)
+            },
+        );
+        *self = Self::gather(changed, mem::take(&mut self.absent));
+    }
+
+    fn gather(made: Vec<(String, Result<Site>)>, mut absent: Vec<Absent>) -> Self {
+        let mut standing = Vec::new();
+        for (name, made) in made {
+            match made {
+                Ok(site) => standing.push((name, site)),
+                Err(reason) => absent.push(Absent {
                     name,
                     reason: format!("{reason:#}"),
                 }),
             }
         }
+        Self { standing, absent }
     }
 
     /// The hosts that stand, by name.
     pub fn standing(&self) -> impl Iterator<Item = (&str, &Site)> {
         self.standing.iter().map(|(name, site)| (&name[..], site))
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not stand.
+    pub fn site(&self, name: &str) -> Result<&Site> {
+        if let Some((_, site)) = self.standing().find(|(standing, _)| *standing == name) {
+            return Ok(site);
+        }
+        let absent = self.absent.iter().find(|absent| absent.name == name);
+        bail!(
+            "{name}: {}",
+            absent.map_or("nobody asked for it", |it| &it.reason)
+        )
     }
 
     /// Those of `names` alone, in that order, and who of them is absent.
@@ -90,6 +105,50 @@ impl Sites {
     }
 }
 
+impl Drop for Sites {
+    fn drop(&mut self) {
+        at_once(mem::take(&mut self.standing), "is removed", |_, site| {
+            drop(site);
+            Ok(())
+        });
+    }
+}
+
+/// Does the same with everybody, each on a thread of its own; what came of it, in their order.
+fn at_once<W: Send, D: Send>(
+    with: impl IntoIterator<Item = (String, W)>,
+    what: &str,
+    work: impl Fn(&str, W) -> Result<D> + Sync,
+) -> Vec<(String, Result<D>)> {
+    let work = &work;
+    thread::scope(|scope| {
+        let begin = |(name, with): (String, W)| {
+            let done = scope.spawn({
+                let name = name.clone();
+                move || timed(&name, what, || work(&name, with))
+            });
+            (name, done)
+        };
+        let begun: Vec<_> = with.into_iter().map(begin).collect();
+        begun
+            .into_iter()
+            .map(|(name, done)| {
+                let done = done.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
+                (name, done)
+            })
+            .collect()
+    })
+}
+
+/// Does something with a host, and says how long it took.
+fn timed<D>(name: &str, what: &str, work: impl FnOnce() -> Result<D>) -> Result<D> {
+    let began = Instant::now();
+    let done = set_up(work);
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!("bench: {name} {what} in {seconds:.1} s");
+    done
+}
+
 /// Contenders of a row and their hosts.
 #[derive(Clone, Default)]
 pub struct Chosen<'s> {
@@ -103,6 +162,17 @@ impl<'s> Chosen<'s> {
     pub fn and(mut self, others: Self) -> Self {
         self.standing.extend(others.standing);
         self.absent.extend(others.absent);
+        self
+    }
+
+    /// Without one of them, who can't do this work, for a reason.
+    #[must_use]
+    pub fn but(mut self, who: &str, reason: &str) -> Self {
+        self.standing.retain(|(name, _)| *name != who);
+        self.absent.push(Absent {
+            name: who.to_owned(),
+            reason: reason.to_owned(),
+        });
         self
     }
 

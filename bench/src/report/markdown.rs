@@ -162,6 +162,7 @@ mod tests {
             rounds: 3,
             sample: Duration::from_millis(20),
             warm_up: Duration::from_millis(1),
+            latency: Duration::from_millis(1),
             by_dockerd: 1,
         };
         Report::new(Machine::look(), &pace, vec![row])

@@ -1,11 +1,14 @@
 //! What the user wants, and the hosts that most rows share.
 
-use std::{cell::OnceCell, path::PathBuf};
+use std::{cell::OnceCell, path::PathBuf, time::Instant};
+
+use anyhow::Result;
 
 use crate::{
     peers::{
         self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, LOOPBACK, NFT_MAPS, PLAIN, Sites, Wanted,
         docker::{Backend, Proxy},
+        netbpf::Pool,
     },
     rounds::Pace,
     row::SUBJECT,
@@ -20,6 +23,7 @@ pub struct Choice {
     /// How often and how long.
     pub pace: Pace,
     common: OnceCell<Sites>,
+    pool: OnceCell<Result<Pool>>,
 }
 
 impl Choice {
@@ -30,6 +34,7 @@ impl Choice {
             netbpf,
             pace,
             common: OnceCell::new(),
+            pool: OnceCell::new(),
         }
     }
 
@@ -41,20 +46,33 @@ impl Choice {
     /// Every contender on a host of its own, with one published port. They stand until the end of
     /// the run, once the first row asks for them.
     pub fn common(&self) -> &Sites {
+        let netbpf = &self.netbpf;
         self.common.get_or_init(|| {
             Sites::set_up(vec![
-                Wanted::new(SUBJECT, || peers::netbpf::site(&self.netbpf, 1)),
+                Wanted::new(SUBJECT, || peers::netbpf::site(netbpf, 1)),
                 Wanted::new(DOCKER_NFT, || {
                     peers::docker::site(Backend::Nft, Proxy::Process, 1)
                 }),
                 Wanted::new(DOCKER_LEGACY, || {
                     peers::docker::site(Backend::Legacy, Proxy::Process, 1)
                 }),
-                Wanted::new(NFT_MAPS, || Ok(peers::nft_maps::site(1))),
+                Wanted::new(NFT_MAPS, || peers::nft_maps::site(1)),
                 Wanted::new(PLAIN, || Ok(peers::bed::plain())),
                 Wanted::new(DIRECT, || Ok(peers::direct_veth::site())),
                 Wanted::new(LOOPBACK, || Ok(peers::loopback::site())),
             ])
+        })
+    }
+
+    /// The host with virtual IPs, or why there is none. It stands until the end of the run, once
+    /// the first row asks for it.
+    pub fn pool(&self) -> &Result<Pool> {
+        self.pool.get_or_init(|| {
+            let began = Instant::now();
+            let pool = peers::set_up(|| Pool::set_up(&self.netbpf));
+            let seconds = began.elapsed().as_secs_f64();
+            eprintln!("bench: the virtual IPs are set up in {seconds:.1} s");
+            pool
         })
     }
 }

@@ -5,7 +5,7 @@ use netbpf_tests::topology::Family;
 
 use super::{
     Choice,
-    path::{Path, no_worse_than},
+    path::{Path, in_both_families, no_worse_than},
 };
 use crate::{
     peers::{DIRECT, DOCKER_LEGACY, DOCKER_NFT, LOOPBACK, PLAIN, PORT, Site},
@@ -24,15 +24,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let path = Path {
         word: "containers".to_owned(),
         title: "container to container, one network".to_owned(),
-        works: &[
-            (Load::Rr, Family::V4),
-            (Load::Rr, Family::V6),
-            (Load::Crr, Family::V4),
-            (Load::Crr, Family::V6),
-            (Load::Stream(1), Family::V4),
-            (Load::Stream(8), Family::V4),
-            (Load::Latency, Family::V4),
-        ],
+        works: in_both_families(&Load::ALL),
         ends: &ends,
         notes: vec![
             "Docker's host has br_netfilter, as dockerd finds or loads it up to release 27: bridged \
@@ -42,10 +34,10 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         ],
         targets: &targets,
     };
-    path.measure(choice, || choice.common().choose(&who))
+    path.measure(choice, |_, _| choice.common().choose(&who))
 }
 
-fn targets(load: Load, number: &Number) -> Vec<Target> {
+fn targets(load: Load, _: Family, number: &Number) -> Vec<Target> {
     match load {
         Load::Rr | Load::Crr => vec![
             Target::at_least(1.3, DOCKER_NFT),
@@ -56,7 +48,8 @@ fn targets(load: Load, number: &Number) -> Vec<Target> {
     }
 }
 
-fn ends(site: &Site, family: Family, cpus: Cpus) -> Ends<'_> {
+/// From the second container to the first.
+pub fn ends(site: &Site, family: Family, cpus: Cpus) -> Ends<'_> {
     Ends {
         client: &site.containers[1],
         servers: vec![&site.containers[0]],

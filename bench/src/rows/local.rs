@@ -1,13 +1,13 @@
 //! A process of the host to a published port on the loopback address.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use netbpf_tests::topology::Family;
 
 use super::{
     Choice,
-    path::{Path, no_worse_than},
+    path::{Path, in_both_families, no_worse_than, with_loopback_beside_streams},
 };
 use crate::{
     peers::{
@@ -27,13 +27,8 @@ use crate::{
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let path = Path {
         word: "local".to_owned(),
-        title: "the host to a published port on 127.0.0.1".to_owned(),
-        works: &[
-            (Load::Crr, Family::V4),
-            (Load::Stream(1), Family::V4),
-            (Load::Stream(8), Family::V4),
-            (Load::Latency, Family::V4),
-        ],
+        title: "the host to a published port on its loopback address".to_owned(),
+        works: in_both_families(&Load::ALL),
         ends: &ends,
         notes: Vec::new(),
         targets: &targets,
@@ -44,41 +39,56 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let without = Sites::set_up(vec![Wanted::new(DOCKER_NO_PROXY, || {
         peers::docker::site(Backend::Nft, Proxy::Rules, 1)
     })]);
-    path.measure(choice, || {
+    path.measure(choice, |load, family| {
+        let who = with_loopback_beside_streams(&[SUBJECT, DOCKER_NFT, PLAIN], load);
+        let without = without.choose(&[DOCKER_NO_PROXY]);
         choice
             .common()
-            .choose(&[SUBJECT, DOCKER_NFT, PLAIN])
+            .choose(&who)
             // By default a process of Docker's carries what comes by a loopback address.
             .renamed(DOCKER_NFT, DOCKER_PROXY)
-            .and(without.choose(&[DOCKER_NO_PROXY]))
+            .and(match family {
+                Family::V4 => without,
+                Family::V6 => without.but(DOCKER_NO_PROXY, "its rules lead [::1] nowhere"),
+            })
     })
 }
 
-fn targets(load: Load, number: &Number) -> Vec<Target> {
+fn targets(load: Load, family: Family, number: &Number) -> Vec<Target> {
     match load {
-        Load::Rr | Load::Crr => rates().to_vec(),
+        Load::Crr => rates(family),
         Load::Stream(_) if number.word.is_empty() => {
-            let mut targets = rates().to_vec();
+            let mut targets = rates(family);
             targets.push(no_worse_than(number, PLAIN));
             targets
         }
-        Load::Stream(_) | Load::Latency => vec![no_worse_than(number, PLAIN)],
+        Load::Rr | Load::Stream(_) | Load::Latency => vec![no_worse_than(number, PLAIN)],
     }
 }
 
-fn rates() -> [Target; 2] {
-    [
-        Target::at_least(2.0, DOCKER_PROXY),
-        Target::at_least(1.0, DOCKER_NO_PROXY),
-    ]
+/// Docker without proxy does not lead \[::1\] anywhere, so that there is nothing to compare with.
+fn rates(family: Family) -> Vec<Target> {
+    let mut targets = vec![Target::at_least(2.0, DOCKER_PROXY)];
+    if family == Family::V4 {
+        targets.push(Target::at_least(1.0, DOCKER_NO_PROXY));
+    }
+    targets
 }
 
-fn ends(site: &Site, _: Family, cpus: Cpus) -> Ends<'_> {
+/// From the host to the first container's published port.
+pub fn ends(site: &Site, family: Family, cpus: Cpus) -> Ends<'_> {
     Ends {
         client: &site.host,
         servers: vec![&site.containers[0]],
-        to: vec![site.published(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)],
+        to: vec![site.published(loopback(family), 0)],
         ports: vec![PORT],
         cpus,
+    }
+}
+
+fn loopback(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
     }
 }

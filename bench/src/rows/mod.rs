@@ -4,12 +4,15 @@ mod change;
 mod choice;
 mod containers;
 mod hooks;
+mod live;
 mod local;
 mod outbound;
 mod path;
 mod published;
 mod scale;
 mod vip;
+
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -23,19 +26,24 @@ use crate::row::Row;
 ///
 /// When the user ends the run, or the machine lacks what every row needs.
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
-    let files = [
-        containers::measure,
-        published::measure,
-        outbound::measure,
-        local::measure,
-        vip::measure,
-        hooks::measure,
-        change::measure,
-        scale::measure,
+    type Measure = fn(&Choice) -> Result<Vec<Row>>;
+    let files: [(&str, Measure); 9] = [
+        ("containers", containers::measure),
+        ("published", published::measure),
+        ("outbound", outbound::measure),
+        ("local", local::measure),
+        ("vip", vip::measure),
+        ("hooks", hooks::measure),
+        ("live hooks", live::measure),
+        ("change", change::measure),
+        ("scale", scale::measure),
     ];
     let mut rows = Vec::new();
-    for measure in files {
+    for (name, measure) in files {
+        let began = Instant::now();
         rows.extend(measure(choice)?);
+        let seconds = began.elapsed().as_secs_f64();
+        eprintln!("bench: all of {name} took {seconds:.1} s");
     }
     Ok(rows)
 }

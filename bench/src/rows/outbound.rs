@@ -7,7 +7,7 @@ use netbpf_tests::topology::Family;
 
 use super::{
     Choice,
-    path::{Path, no_worse_than},
+    path::{Path, in_both_families, no_worse_than, with_loopback_beside_streams},
 };
 use crate::{
     peers::{DOCKER_LEGACY, DOCKER_NFT, NFT_MAPS, PLAIN, PORT, Site},
@@ -26,22 +26,19 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let path = Path {
         word: "outbound".to_owned(),
         title: "container to the outside".to_owned(),
-        works: &[
-            (Load::Rr, Family::V4),
-            (Load::Crr, Family::V4),
-            (Load::Crr, Family::V6),
-            (Load::Stream(1), Family::V4),
-            (Load::Stream(8), Family::V4),
-            (Load::Latency, Family::V4),
-        ],
+        works: in_both_families(&Load::ALL),
         ends: &ends,
         notes: Vec::new(),
         targets: &targets,
     };
-    path.measure(choice, || choice.common().choose(&who))
+    path.measure(choice, |load, _| {
+        choice
+            .common()
+            .choose(&with_loopback_beside_streams(&who, load))
+    })
 }
 
-fn targets(load: Load, number: &Number) -> Vec<Target> {
+fn targets(load: Load, _: Family, number: &Number) -> Vec<Target> {
     match load {
         Load::Rr | Load::Crr => vec![
             Target::at_least(1.3, DOCKER_NFT),
@@ -54,7 +51,8 @@ fn targets(load: Load, number: &Number) -> Vec<Target> {
     }
 }
 
-fn ends(site: &Site, family: Family, cpus: Cpus) -> Ends<'_> {
+/// From the first container to the machine outside.
+pub fn ends(site: &Site, family: Family, cpus: Cpus) -> Ends<'_> {
     Ends {
         client: &site.containers[0],
         servers: vec![&site.client],

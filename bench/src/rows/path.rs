@@ -7,7 +7,7 @@ use netbpf_tests::topology::Family;
 
 use super::Choice;
 use crate::{
-    peers::{Chosen, Site},
+    peers::{Chosen, LOOPBACK, Site},
     pin::Cpus,
     row::{About, Row, Target},
     work::{Ends, Load, Number},
@@ -20,31 +20,35 @@ pub struct Path<'p> {
     /// Its name for people.
     pub title: String,
     /// What is measured on it.
-    pub works: &'p [(Load, Family)],
+    pub works: Vec<(Load, Family)>,
     /// Between whom.
     pub ends: &'p dyn for<'s> Fn(&'s Site, Family, Cpus) -> Ends<'s>,
     /// What a reader must know beside the numbers.
     pub notes: Vec<String>,
     /// What the subject has to reach.
-    pub targets: &'p dyn Fn(Load, &Number) -> Vec<Target>,
+    pub targets: &'p dyn Fn(Load, Family, &Number) -> Vec<Target>,
 }
 
 impl Path<'_> {
-    /// Measures what was chosen; `who` is asked for the contenders once a row needs them.
+    /// Measures what was chosen; `who` is asked for a work's contenders once a row needs them.
     ///
     /// # Errors
     ///
     /// When the user ends the run.
-    pub fn measure<'s>(&self, choice: &Choice, who: impl Fn() -> Chosen<'s>) -> Result<Vec<Row>> {
+    pub fn measure<'s>(
+        &self,
+        choice: &Choice,
+        who: impl Fn(Load, Family) -> Chosen<'s>,
+    ) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
-        for (load, family) in self.works {
+        for (load, family) in &self.works {
             let about = self.about(*load, *family);
             if !about.iter().any(|about| choice.has(&about.id)) {
                 continue;
             }
             let (id, began) = (about[0].id.clone(), Instant::now());
             let cpus = load.cpus()?;
-            let mut plan = who().plan(about, |site, pace| {
+            let mut plan = who(*load, *family).plan(about, |site, pace| {
                 load.measure(&(self.ends)(site, *family, cpus), pace)
             });
             plan.notes.clone_from(&self.notes);
@@ -65,24 +69,54 @@ impl Path<'_> {
     }
 
     fn about(&self, load: Load, family: Family) -> Vec<About> {
-        let about = |number: Number| {
-            let family = family.name();
-            let mut id = format!("{}/{}/{}", self.word, load.id(), family.to_lowercase());
-            let mut title = format!("{}: {}, {family}", self.title, load.title());
-            if !number.word.is_empty() {
-                id = format!("{id}/{}", number.word);
-                title = format!("{title}, {}", number.word);
-            }
-            About {
-                id,
-                title,
-                unit: number.unit,
-                direction: number.direction,
-                targets: (self.targets)(load, &number),
-            }
-        };
-        load.numbers().into_iter().map(about).collect()
+        about(&self.word, &self.title, load, family, |number| {
+            (self.targets)(load, family, number)
+        })
     }
+}
+
+/// The rows that one load on a path fills: `word` begins their ids, `title` their titles.
+pub fn about(
+    word: &str,
+    title: &str,
+    load: Load,
+    family: Family,
+    targets: impl Fn(&Number) -> Vec<Target>,
+) -> Vec<About> {
+    let name = family.name();
+    let row = |number: Number| {
+        let mut id = format!("{word}/{}/{}", load.id(), name.to_lowercase());
+        let mut title = format!("{title}: {}, {name}", load.title());
+        if !number.word.is_empty() {
+            id = format!("{id}/{}", number.word);
+            title = format!("{title}, {}", number.word);
+        }
+        About {
+            id,
+            title,
+            unit: number.unit,
+            direction: number.direction,
+            targets: targets(&number),
+        }
+    };
+    load.numbers().into_iter().map(row).collect()
+}
+
+/// Each of these loads in each family.
+pub fn in_both_families(loads: &[Load]) -> Vec<(Load, Family)> {
+    let loads = loads.iter();
+    loads
+        .flat_map(|load| Family::ALL.map(|family| (*load, family)))
+        .collect()
+}
+
+/// Who takes part: `always`, and loopback beside streams.
+pub fn with_loopback_beside_streams<'s>(always: &[&'s str], load: Load) -> Vec<&'s str> {
+    let mut who = always.to_vec();
+    if matches!(load, Load::Stream(_)) {
+        who.push(LOOPBACK);
+    }
+    who
 }
 
 /// What a stream or an answer's time has to reach beside a peer: no less of a rate, no more of a

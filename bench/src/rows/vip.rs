@@ -1,23 +1,25 @@
-//! Container to a virtual IP, beside connections to the backends themselves.
+//! Container to a virtual IP, beside connections to the backends themselves; streams also beside the
+//! kernel's bridge and loopback.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::Path, time::Instant};
 
 use anyhow::Result;
 use netbpf_tests::topology::Family;
 
-use super::Choice;
+use super::{
+    Choice, containers,
+    path::{about, in_both_families, no_worse_than},
+};
 use crate::{
-    peers::{PORT, forget_connections, netbpf::Pool, set_up},
+    peers::{
+        Chosen, LOOPBACK, PLAIN, PORT, forget_connections,
+        netbpf::{Pool, Service},
+    },
+    pin::Cpus,
     rounds::{Contender, Plan},
     row::{About, Absent, Row, SUBJECT, Target},
-    work::{Ends, Load},
+    work::{Ends, Load, Number},
 };
-
-/// How many backends there are.
-const BACKENDS: [u8; 2] = [2, 100];
 
 /// Another container, asking the same backends at their own addresses in turn.
 const DIRECTLY: &str = "direct connection";
@@ -29,75 +31,107 @@ const DIRECTLY: &str = "direct connection";
 /// When the user ends the run.
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for backends in BACKENDS {
-        let abouts = Family::ALL.map(|family| (family, about(backends, family)));
-        if !abouts.iter().any(|(_, about)| choice.has(&about.id)) {
-            continue;
-        }
-        let pool = set_up(|| Pool::set_up(&choice.netbpf, backends));
-        for (family, about) in abouts {
-            if !choice.has(&about.id) {
+    for service in Service::ALL {
+        for (load, family) in works(service) {
+            let about = about_service(service, load, family);
+            if !about.iter().any(|about| choice.has(&about.id)) {
                 continue;
             }
-            let mut plan = Plan {
-                about: vec![about],
-                contenders: Vec::new(),
-                absent: Vec::new(),
-                notes: Vec::new(),
-            };
-            match &pool {
-                Ok(pool) => plan.contenders.extend(contenders(pool, family)),
-                Err(reason) => plan.absent.push(Absent {
-                    name: SUBJECT.to_owned(),
-                    reason: format!("{reason:#}"),
-                }),
-            }
-            rows.extend(plan.measure(&choice.pace)?);
+            let (id, began) = (about[0].id.clone(), Instant::now());
+            rows.extend(plan(choice, about, service, load, family).measure(&choice.pace)?);
+            let seconds = began.elapsed().as_secs_f64();
+            eprintln!("bench: {id} is measured in {seconds:.1} s");
         }
     }
     Ok(rows)
 }
 
-/// Who asks by the virtual IP, and who asks directly. They are two containers: one's connections
-/// that wait after their end would be in the other's way, for both lead to the same answers.
-fn contenders(pool: &Pool, family: Family) -> [Contender<'_>; 2] {
-    let [by_vip, directly] = &pool.clients;
-    [
-        contender(SUBJECT, pool, by_vip, vec![Pool::virtual_ip(family)]),
-        contender(DIRECTLY, pool, directly, pool.direct(family)),
-    ]
-}
-
-fn about(backends: u8, family: Family) -> About {
-    let number = Load::Crr.numbers()[0];
-    let name = family.name();
-    About {
-        id: format!("vip/{backends}/crr/{}", name.to_lowercase()),
-        title: format!("container to a virtual IP with {backends} backends, {name}"),
-        unit: number.unit,
-        direction: number.direction,
-        targets: vec![Target::at_least(0.95, DIRECTLY)],
+/// The number of backends matters where connections begin.
+fn works(service: Service) -> Vec<(Load, Family)> {
+    if service == Service::ALL[0] {
+        in_both_families(&Load::ALL)
+    } else {
+        in_both_families(&[Load::Crr])
     }
 }
 
-fn contender<'p>(
-    name: &str,
-    pool: &'p Pool,
-    client: &'p Path,
-    to: Vec<SocketAddr>,
-) -> Contender<'p> {
-    Contender {
+fn about_service(service: Service, load: Load, family: Family) -> Vec<About> {
+    let backends = service.backends;
+    let title = format!("container to a virtual IP with {backends} backends");
+    about(&format!("vip/{backends}"), &title, load, family, |number| {
+        targets(load, number)
+    })
+}
+
+fn targets(load: Load, number: &Number) -> Vec<Target> {
+    match load {
+        Load::Rr | Load::Crr => vec![Target::at_least(0.95, DIRECTLY)],
+        Load::Stream(_) | Load::Latency => vec![no_worse_than(number, PLAIN)],
+    }
+}
+
+fn plan<'p>(
+    choice: &'p Choice,
+    about: Vec<About>,
+    service: Service,
+    load: Load,
+    family: Family,
+) -> Plan<'p> {
+    let mut plan = beside(choice, load).plan(about, move |site, pace| {
+        load.measure(&containers::ends(site, family, load.cpus()?), pace)
+    });
+    match choice.pool() {
+        Ok(pool) => drop(
+            plan.contenders
+                .splice(..0, ours(pool, service, load, family)),
+        ),
+        Err(reason) => plan.absent.push(Absent {
+            name: SUBJECT.to_owned(),
+            reason: format!("{reason:#}"),
+        }),
+    }
+    plan
+}
+
+/// Who else takes part: from container to container, without a virtual IP.
+fn beside(choice: &Choice, load: Load) -> Chosen<'_> {
+    match load {
+        Load::Rr | Load::Crr => Chosen::default(),
+        Load::Stream(_) => choice.common().choose(&[PLAIN, LOOPBACK]),
+        Load::Latency => choice.common().choose(&[PLAIN]),
+    }
+}
+
+/// Who asks by the virtual IP, and who asks directly. They are two containers: one's connections
+/// that wait after their end would be in the other's way, for both lead to the same answers.
+fn ours(pool: &Pool, service: Service, load: Load, family: Family) -> [Contender<'_>; 2] {
+    let [by_vip, directly] = &pool.clients;
+    let contender = |name: &str, client, to: Vec<SocketAddr>| Contender {
         name: name.to_owned(),
         sampler: Box::new(move |pace| {
             forget_connections(pool.host());
-            let ends = Ends {
-                client,
-                servers: pool.backends.iter().map(PathBuf::as_path).collect(),
-                to: to.clone(),
-                ports: vec![PORT],
-                cpus: Load::Crr.cpus()?,
-            };
-            Load::Crr.measure(&ends, pace)
+            load.measure(&ends(pool, service, client, &to, load.cpus()?), pace)
         }),
+    };
+    [
+        contender(SUBJECT, by_vip, vec![service.virtual_ip(family)]),
+        contender(DIRECTLY, directly, service.direct(family)),
+    ]
+}
+
+/// From one of who asks, to a service's backends.
+pub fn ends<'p>(
+    pool: &'p Pool,
+    service: Service,
+    client: &'p Path,
+    to: &[SocketAddr],
+    cpus: Cpus,
+) -> Ends<'p> {
+    Ends {
+        client,
+        servers: pool.backends(service),
+        to: to.to_vec(),
+        ports: vec![PORT],
+        cpus,
     }
 }

@@ -5,15 +5,13 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use netbpf_tests::netns;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::{Asked, Asking, Door, Ends, Part, Ready, Served, process::say, rate};
+use super::{Asked, Asking, Door, Ends, Part, Ready, Served, doors::Doors, process::say, rate};
 use crate::rounds::Pace;
 
 /// An ordinary request.
@@ -27,54 +25,42 @@ const LAST: u8 = 2;
 ///
 /// When anything went wrong, or the ends counted differently.
 pub fn measure(ends: &Ends, pace: &Pace) -> Result<f64> {
-    let server = Part::CrrServer(ends.doors()?);
-    let (asked, served) = ends.run(server, Part::CrrClient(ends.asking(pace)))?;
+    let (asked, served) = run(ends, pace)?;
     rate(&asked, &served)
+}
+
+/// How many connections there were, from the first to the last.
+///
+/// # Errors
+///
+/// As [`measure`].
+pub fn count(ends: &Ends, pace: &Pace) -> Result<u64> {
+    let (asked, served) = run(ends, pace)?;
+    rate(&asked, &served)?;
+    // The last one counts in no rate.
+    Ok(asked.requests + 1)
+}
+
+fn run(ends: &Ends, pace: &Pace) -> Result<(Asked, Served)> {
+    let server = Part::CrrServer(ends.doors()?);
+    ends.run(server, Part::CrrClient(ends.asking(pace)))
 }
 
 /// Answers once on each connection, whichever door it comes in by.
 pub fn serve(doors: &[Door]) -> Result<()> {
-    let epoll = Epoll::new(EpollCreateFlags::empty())?;
-    let mut listeners = Vec::new();
-    for (number, Door { netns, at }) in doors.iter().enumerate() {
-        // A socket stays in the namespace in which it was made.
-        netns::join(netns);
-        let listener = listen(*at).with_context(|| format!("failed to listen at {at}"))?;
-        epoll.add(
-            &listener,
-            EpollEvent::new(EpollFlags::EPOLLIN, number as u64),
-        )?;
-        listeners.push(listener);
-    }
+    let doors = Doors::open(doors)?;
     say(&Ready)?;
     let mut requests = 0;
-    let mut events = [EpollEvent::empty(); 16];
     loop {
-        let count = epoll.wait(&mut events, EpollTimeout::NONE)?;
-        for event in &events[..count] {
-            let (mut stream, _) = listeners[event.data() as usize].accept()?;
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            stream.write_all(&byte)?;
-            if byte == [LAST] {
-                return say(&Served { requests });
-            }
-            requests += 1;
+        let mut stream = doors.accept()?;
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        stream.write_all(&byte)?;
+        if byte == [LAST] {
+            return say(&Served { requests });
         }
+        requests += 1;
     }
-}
-
-fn listen(at: SocketAddr) -> Result<TcpListener> {
-    // What a server before this one left waiting must not keep the port.
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(at),
-        socket2::Type::STREAM,
-        None,
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&at.into())?;
-    socket.listen(128)?;
-    Ok(socket.into())
 }
 
 /// Asks once on each connection.

@@ -30,6 +30,15 @@ pub struct Number {
 }
 
 impl Load {
+    /// What is measured on every path.
+    pub const ALL: [Self; 5] = [
+        Self::Rr,
+        Self::Crr,
+        Self::Stream(1),
+        Self::Stream(8),
+        Self::Latency,
+    ];
+
     /// Its name in the ids of rows.
     pub fn id(self) -> String {
         match self {

@@ -2,14 +2,15 @@
 //! bounded in time; both ends count, and a load whose ends count differently has failed.
 
 pub mod crr;
+mod doors;
 pub mod latency;
 mod load;
 mod process;
 pub mod rr;
 pub mod stream;
+mod turn;
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -19,7 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 use netbpf_tests::{netns, topology::Family};
 use nix::{
     sys::{prctl, signal::Signal},
-    unistd::{alarm, setsid},
+    unistd::alarm,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -30,6 +31,8 @@ use crate::{pin, rounds::Pace, stop};
 
 /// No end of a load lives longer, in seconds.
 const LIMIT: u32 = 60;
+/// What an asking end may need beside the time in which it asks, in seconds.
+const GRACE: u32 = 5;
 
 /// One end of a load.
 #[derive(Debug, Deserialize, Serialize)]
@@ -46,7 +49,7 @@ pub struct Task {
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Part {
     /// Answers requests on one connection.
-    RrServer(SocketAddr),
+    RrServer(Vec<Door>),
     /// Asks on one connection.
     RrClient(Asking),
     /// Answers one request on each connection.
@@ -54,10 +57,12 @@ pub enum Part {
     /// Asks once on each connection.
     CrrClient(Asking),
     /// Takes what so many connections bring.
-    StreamServer(SocketAddr, usize),
+    StreamServer(Vec<Door>, usize),
     /// Sends on so many connections.
     StreamClient(Asking, usize),
-    /// Asks on one connection, so many times per second.
+    /// Answers requests on one connection, in real time.
+    LatencyServer(Vec<Door>),
+    /// Asks on one connection, so many times per second, in real time.
     LatencyClient(Asking, u32),
 }
 
@@ -133,28 +138,19 @@ pub fn perform(task: &str) -> Result<()> {
     stop::unblock()?;
     // A load must not outlive who asked for it, nor go on for ever.
     prctl::set_pdeathsig(Signal::SIGKILL).context("failed to follow the parent")?;
-    alarm::set(LIMIT);
-    come_first();
+    alarm::set(task.part.limit());
+    turn::of(&task.part)?;
     netns::join(&task.netns);
     pin::to(task.cpu)?;
     match &task.part {
-        Part::RrServer(at) => rr::serve(*at),
+        Part::RrServer(doors) | Part::LatencyServer(doors) => rr::serve(doors),
         Part::RrClient(asking) => rr::ask(asking),
         Part::CrrServer(doors) => crr::serve(doors),
         Part::CrrClient(asking) => crr::ask(asking),
-        Part::StreamServer(at, count) => stream::serve(*at, *count),
+        Part::StreamServer(doors, count) => stream::serve(doors, *count),
         Part::StreamClient(asking, count) => stream::send(asking, *count),
         Part::LatencyClient(asking, rate) => latency::ask(asking, *rate),
     }
-}
-
-/// Lets this process come before whatever else the machine does: it is measured with, not against.
-/// Niceness counts within a session alone where sessions are scheduled as groups, so that the
-/// process gets a session of its own, and the session the niceness. A kernel without such groups
-/// needs no more than what the process was started with.
-fn come_first() {
-    let _ = setsid();
-    let _ = fs::write("/proc/self/autogroup", "-20");
 }
 
 /// Every address of a family.
@@ -162,6 +158,24 @@ fn any(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+impl Part {
+    /// How long it may live, in seconds.
+    fn limit(&self) -> u32 {
+        match self {
+            Self::RrServer(_)
+            | Self::CrrServer(_)
+            | Self::StreamServer(..)
+            | Self::LatencyServer(_) => LIMIT,
+            Self::RrClient(asking)
+            | Self::CrrClient(asking)
+            | Self::StreamClient(asking, _)
+            | Self::LatencyClient(asking, _) => {
+                LIMIT.min(GRACE + (asking.warm_up + asking.sample).as_secs() as u32)
+            }
+        }
     }
 }
 
@@ -179,18 +193,15 @@ impl Ends<'_> {
             .collect())
     }
 
-    /// The only door there is.
-    fn door(&self) -> Result<SocketAddr> {
-        let doors = self.doors()?;
-        ensure!(doors.len() == 1, "one server with one port is needed");
-        Ok(doors[0].at)
+    fn asking(&self, pace: &Pace) -> Asking {
+        self.asking_for(pace.warm_up, pace.sample)
     }
 
-    fn asking(&self, pace: &Pace) -> Asking {
+    fn asking_for(&self, warm_up: Duration, sample: Duration) -> Asking {
         Asking {
             to: self.to.clone(),
-            warm_up: pace.warm_up,
-            sample: pace.sample,
+            warm_up,
+            sample,
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{Asked, Asking, Ends, Part, Ready, Served, process::say, rate};
+use super::{Asked, Asking, Door, Ends, Part, Ready, Served, doors::Doors, process::say, rate};
 use crate::rounds::Pace;
 
 /// How many requests there are between two looks at the clock.
@@ -20,16 +20,31 @@ const BATCH: u64 = 16;
 ///
 /// When anything went wrong, or the ends counted differently.
 pub fn measure(ends: &Ends, pace: &Pace) -> Result<f64> {
-    let server = Part::RrServer(ends.door()?);
-    let (asked, served) = ends.run(server, Part::RrClient(ends.asking(pace)))?;
+    let (asked, served) = run(ends, pace)?;
     rate(&asked, &served)
 }
 
+/// How many requests there were, from the first to the last.
+///
+/// # Errors
+///
+/// As [`measure`].
+pub fn count(ends: &Ends, pace: &Pace) -> Result<u64> {
+    let (asked, served) = run(ends, pace)?;
+    rate(&asked, &served)?;
+    Ok(asked.requests)
+}
+
+fn run(ends: &Ends, pace: &Pace) -> Result<(Asked, Served)> {
+    let server = Part::RrServer(ends.doors()?);
+    ends.run(server, Part::RrClient(ends.asking(pace)))
+}
+
 /// Answers on one connection until it ends.
-pub fn serve(at: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(at).with_context(|| format!("failed to listen at {at}"))?;
+pub fn serve(doors: &[Door]) -> Result<()> {
+    let doors = Doors::open(doors)?;
     say(&Ready)?;
-    let (mut stream, _) = listener.accept()?;
+    let mut stream = doors.accept()?;
     stream.set_nodelay(true)?;
     let mut requests = 0;
     let mut byte = [0];

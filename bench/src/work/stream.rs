@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Asking, Ends, Part, Ready, Served, process::say};
+use super::{Asking, Door, Ends, Part, Ready, Served, doors::Doors, process::say};
 use crate::rounds::Pace;
 
 /// How much is written or read at once.
@@ -36,7 +36,7 @@ pub struct Sent {
 ///
 /// When anything went wrong, or the ends counted differently.
 pub fn measure(ends: &Ends, connections: usize, pace: &Pace) -> Result<Vec<f64>> {
-    let server = Part::StreamServer(ends.door()?, connections);
+    let server = Part::StreamServer(ends.doors()?, connections);
     let client = Part::StreamClient(ends.asking(pace), connections);
     let (sent, served): (Sent, Served) = ends.run(server, client)?;
     ensure!(
@@ -50,12 +50,12 @@ pub fn measure(ends: &Ends, connections: usize, pace: &Pace) -> Result<Vec<f64>>
 }
 
 /// Takes what comes until all connections have ended.
-pub fn serve(at: SocketAddr, connections: usize) -> Result<()> {
-    let listener = TcpListener::bind(at).with_context(|| format!("failed to listen at {at}"))?;
+pub fn serve(doors: &[Door], connections: usize) -> Result<()> {
+    let doors = Doors::open(doors)?;
     say(&Ready)?;
     let mut takers = Vec::new();
     for _ in 0..connections {
-        let (stream, _) = listener.accept()?;
+        let stream = doors.accept()?;
         takers.push(thread::spawn(move || take(stream)));
     }
     let mut requests = 0;
@@ -78,11 +78,12 @@ fn take(mut stream: TcpStream) -> Result<u64> {
     }
 }
 
-/// Sends on several connections at once.
+/// Sends on several connections at once; where there are several to send to, to one after the other.
 pub fn send(asking: &Asking, connections: usize) -> Result<()> {
-    let to = *asking.to.first().context("nobody to send to")?;
-    let streams: Vec<_> = (0..connections)
-        .map(|_| TcpStream::connect(to).with_context(|| format!("failed to reach {to}")))
+    ensure!(!asking.to.is_empty(), "nobody to send to");
+    let to = asking.to.iter().cycle().take(connections);
+    let streams: Vec<_> = to
+        .map(|to| TcpStream::connect(to).with_context(|| format!("failed to reach {to}")))
         .collect::<Result<_>>()?;
     let began = Instant::now();
     let counts_from = began + asking.warm_up;

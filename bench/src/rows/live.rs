@@ -1,0 +1,289 @@
+//! What a hook costs while real connections go through it: the kernel's own statistics of each
+//! program during requests and connections on each path, in samples of their own. The statistics
+//! cost time themselves, so that no rate is taken here; what they cost is taken off, as that of a
+//! program that does nothing.
+//!
+//! The kernel counts runs and not kinds of packets. A packet of a known flow is what a run costs
+//! during requests on one connection. A first packet is estimated from connections: what all runs
+//! for one connection cost, less the known cost of all but one of them. The ends of connections
+//! cost more than the packets between, so that the estimate is above the truth.
+
+use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    programs::ProgramInfo,
+    sys::{Stats, enable_stats},
+};
+use netbpf_common::verdict::Hook;
+use netbpf_tests::topology::Family;
+
+use super::{Choice, containers, local, outbound, published, vip};
+use crate::{
+    hooks::{Kind, nothing},
+    peers::{Site, forget_connections, netbpf::Service},
+    pin::Cpus,
+    rounds::Pace,
+    row::{About, Absent, Direction, Row, SUBJECT, Series, Target},
+    stop,
+    work::{Ends, crr, rr},
+};
+
+/// A path of packets.
+struct Way {
+    word: &'static str,
+    title: &'static str,
+    /// The hook that the first packet of a connection meets.
+    first: Hook,
+    place: for<'c> fn(&'c Choice, Family) -> Result<Place<'c>>,
+}
+
+const WAYS: [Way; 5] = [
+    Way {
+        word: "containers",
+        title: "container to container",
+        first: Hook::FromContainer,
+        place: |choice, family| site(choice, family, containers::ends),
+    },
+    Way {
+        word: "published",
+        title: "outside to a published port",
+        first: Hook::FromNetdev,
+        place: |choice, family| site(choice, family, published::ends),
+    },
+    Way {
+        word: "outbound",
+        title: "container to the outside",
+        first: Hook::FromContainer,
+        place: |choice, family| site(choice, family, outbound::ends),
+    },
+    Way {
+        word: "local",
+        title: "the host to a published port",
+        first: Hook::ToContainer,
+        place: |choice, family| site(choice, family, local::ends),
+    },
+    Way {
+        word: "vip",
+        title: "container to a virtual IP",
+        first: Hook::FromContainer,
+        place: pool,
+    },
+];
+
+/// Where a load goes, and whose programs it meets.
+struct Place<'c> {
+    ends: Ends<'c>,
+    host: &'c Path,
+    programs: PathBuf,
+}
+
+/// The rows of hooks during live connections.
+///
+/// # Errors
+///
+/// When the user ends the run.
+pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for way in WAYS {
+        for family in Family::ALL {
+            let kinds = [Kind::Established, Kind::New].into_iter();
+            let mut ids = kinds.flat_map(|kind| Hook::ALL.map(|hook| way.id(hook, kind, family)));
+            if ids.any(|id| choice.has(&id)) {
+                let began = Instant::now();
+                rows.extend(way.measure(choice, family)?);
+                let (word, seconds) = (way.word, began.elapsed().as_secs_f64());
+                eprintln!("bench: the live hooks of {word} are measured in {seconds:.1} s");
+            }
+        }
+    }
+    rows.retain(|row| choice.has(&row.about.id));
+    Ok(rows)
+}
+
+/// What one round found, in nanoseconds.
+struct Found {
+    /// A packet of a known flow, by the hooks that each request meets.
+    known: BTreeMap<&'static str, f64>,
+    /// A first packet.
+    new: f64,
+    /// How often the first packet's hook runs for one connection.
+    runs: f64,
+}
+
+impl Way {
+    fn id(&self, hook: Hook, kind: Kind, family: Family) -> String {
+        let (hook, kind, family) = (hook.name(), kind.name(), family.name().to_lowercase());
+        format!("hooks/live/{}/{hook}/{kind}/{family}", self.word)
+    }
+
+    fn measure(&self, choice: &Choice, family: Family) -> Result<Vec<Row>> {
+        let mut found = Vec::new();
+        let place = (self.place)(choice, family);
+        for _ in 0..choice.pace.rounds {
+            stop::check()?;
+            let round = (place.as_ref().map_err(|error| format!("{error:#}"))).and_then(|place| {
+                let round = self.round(place, &choice.pace);
+                round.map_err(|error| format!("{error:#}"))
+            });
+            match round {
+                Ok(round) => found.push(round),
+                Err(reason) => return Ok(vec![self.absent(family, reason)]),
+            }
+        }
+        Ok(self.rows(family, &found))
+    }
+
+    fn round(&self, place: &Place<'_>, pace: &Pace) -> Result<Found> {
+        let _statistics =
+            enable_stats(Stats::RunTime).context("the kernel keeps no run time of programs")?;
+        let nothing = nothing(&place.programs)?;
+        let (requests, spent) = place.spent(|ends| rr::count(ends, pace))?;
+        let met = spent.iter().filter(|(_, spent)| spent.runs >= requests / 2);
+        let known: BTreeMap<_, _> = met
+            .map(|(hook, spent)| (*hook, (spent.nanos / spent.runs as f64 - nothing).max(0.0)))
+            .collect();
+        let (connections, spent) = place.spent(|ends| crr::count(ends, pace))?;
+        let first = self.first.name();
+        let (at_first, known_there) = (spent.get(first).zip(known.get(first)))
+            .with_context(|| format!("{first} does not run on this path"))?;
+        let runs = at_first.runs as f64 / connections as f64;
+        let cost = at_first.nanos / connections as f64 - runs * nothing;
+        Ok(Found {
+            new: (cost - (runs - 1.0) * known_there).max(0.0),
+            known,
+            runs,
+        })
+    }
+
+    fn rows(&self, family: Family, found: &[Found]) -> Vec<Row> {
+        let known = |hook: Hook| {
+            let samples = found
+                .iter()
+                .map(|found| found.known.get(hook.name()).copied());
+            samples.collect::<Option<Vec<f64>>>()
+        };
+        let mut rows = Vec::new();
+        for hook in Hook::ALL {
+            if let Some(samples) = known(hook).filter(|samples| !samples.is_empty()) {
+                rows.push(self.row(hook, Kind::Established, family, samples));
+            }
+        }
+        let mut new = self.row(
+            self.first,
+            Kind::New,
+            family,
+            found.iter().map(|found| found.new).collect(),
+        );
+        let runs = found.iter().map(|found| found.runs).sum::<f64>() / found.len() as f64;
+        new.notes.push(format!(
+            "estimated: all {runs:.1} runs of the hook for one connection, less the known cost of \
+             all but one of them"
+        ));
+        rows.push(new);
+        rows
+    }
+
+    fn row(&self, hook: Hook, kind: Kind, family: Family, samples: Vec<f64>) -> Row {
+        let (what, bound) = match kind {
+            Kind::Established => ("a packet of a known flow", 100.0),
+            Kind::New => ("the first packet of a flow", 600.0),
+        };
+        let (title, hook_name, family_name) = (self.title, hook.name(), family.name());
+        Row {
+            about: About {
+                id: self.id(hook, kind, family),
+                title: format!("{hook_name}, live, {title}: {what}, {family_name}"),
+                unit: "ns",
+                direction: Direction::LowerIsBetter,
+                targets: vec![Target::within(bound)],
+            },
+            series: vec![Series {
+                name: SUBJECT.to_owned(),
+                samples,
+            }],
+            absent: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn absent(&self, family: Family, reason: String) -> Row {
+        let mut row = self.row(self.first, Kind::New, family, Vec::new());
+        row.series.clear();
+        row.absent.push(Absent {
+            name: SUBJECT.to_owned(),
+            reason,
+        });
+        row
+    }
+}
+
+fn site<'c>(
+    choice: &'c Choice,
+    family: Family,
+    ends: for<'s> fn(&'s Site, Family, Cpus) -> Ends<'s>,
+) -> Result<Place<'c>> {
+    let site = choice.common().site(SUBJECT)?;
+    Ok(Place {
+        ends: ends(site, family, Cpus::one()?),
+        host: &site.host,
+        programs: site.guard.programs().context("no programs of netbpf")?,
+    })
+}
+
+fn pool(choice: &Choice, family: Family) -> Result<Place<'_>> {
+    let pool = choice
+        .pool()
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let service = Service::ALL[0];
+    let to = [service.virtual_ip(family)];
+    Ok(Place {
+        ends: vip::ends(pool, service, &pool.clients[0], &to, Cpus::one()?),
+        host: pool.host(),
+        programs: pool.programs().context("no programs of netbpf")?,
+    })
+}
+
+/// What a program has run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    runs: u64,
+    nanos: f64,
+}
+
+impl Place<'_> {
+    /// How many requests a load had, and what each hook ran meanwhile.
+    fn spent(
+        &self,
+        load: impl FnOnce(&Ends) -> Result<u64>,
+    ) -> Result<(u64, BTreeMap<&'static str, Spent>)> {
+        forget_connections(self.host);
+        let before = self.counted()?;
+        let requests = load(&self.ends)?;
+        let mut spent = self.counted()?;
+        ensure!(requests > 0, "there was no request");
+        for (hook, spent) in &mut spent {
+            let before = before.get(hook).copied().unwrap_or_default();
+            spent.runs -= before.runs;
+            spent.nanos -= before.nanos;
+        }
+        spent.retain(|_, spent| spent.runs > 0);
+        Ok((requests, spent))
+    }
+
+    fn counted(&self) -> Result<BTreeMap<&'static str, Spent>> {
+        let hooks = Hook::ALL.map(|hook| (hook.name(), self.programs.join(hook.name())));
+        let pinned = hooks.into_iter().filter(|(_, pin)| pin.exists());
+        pinned
+            .map(|(name, pin)| {
+                let info = ProgramInfo::from_pin(pin)?;
+                let spent = Spent {
+                    runs: info.run_count(),
+                    nanos: info.run_time().as_nanos() as f64,
+                };
+                Ok((name, spent))
+            })
+            .collect()
+    }
+}
