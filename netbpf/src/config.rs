@@ -115,6 +115,54 @@ impl std::error::Error for ConfigErrors {}
 /// Everything that is wrong with it, also what [`Document::resolve`] would find wrong without
 /// earlier choices.
 pub fn load(path: &str, text: &str) -> Result<Document, ConfigErrors> {
+    let document = read(path, text)?;
+    document.check_alone()?;
+    Ok(document)
+}
+
+/// What a document means: itself, the model, and the choices that were made.
+pub type Meaning = (Document, Model, Allocations);
+
+/// Reads and validates the text of a document, and resolves it: as [`load`] and
+/// [`Document::resolve_on`] together, which is one reading instead of two.
+///
+/// # Errors
+///
+/// As both; which of the two is said.
+pub fn load_on(
+    path: &str,
+    text: &str,
+    earlier: &Allocations,
+    surroundings: Surroundings<'_>,
+) -> Result<Meaning, Refusal> {
+    let document = read(path, text).map_err(Refusal::Document)?;
+    match document.resolve_on(earlier, surroundings) {
+        Ok((model, allocations)) => Ok((document, model, allocations)),
+        Err(errors) => {
+            document.check_alone().map_err(Refusal::Document)?;
+            Err(Refusal::Choices(errors))
+        }
+    }
+}
+
+/// Why a document can't be had.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// It is wrong by itself.
+    Document(ConfigErrors),
+    /// It is right, and what was chosen earlier or what the host has leaves no room for it.
+    Choices(ConfigErrors),
+}
+
+impl Refusal {
+    /// What is wrong.
+    pub const fn errors(&self) -> &ConfigErrors {
+        let (Self::Document(errors) | Self::Choices(errors)) = self;
+        errors
+    }
+}
+
+fn read(path: &str, text: &str) -> Result<Document, ConfigErrors> {
     let mut findings = Findings::new(path, text);
     let (root, syntax_errors) = DeTable::parse_recoverable(text);
     for error in &syntax_errors {
@@ -136,9 +184,6 @@ pub fn load(path: &str, text: &str) -> Result<Document, ConfigErrors> {
     findings
         .finish()
         .map_err(|errors| errors.because_of(fault))?;
-    document
-        .resolve(&Allocations::default())
-        .map_err(|errors| errors.because_of(Fault::Relation))?;
     Ok(document)
 }
 
@@ -176,6 +221,13 @@ impl Document {
             network_index: Index::default(),
             container_index: Index::default(),
         }
+    }
+
+    /// Finds what of it can't be had even where nobody has anything.
+    fn check_alone(&self) -> Result<(), ConfigErrors> {
+        let resolved = self.resolve(&Allocations::default());
+        let checked = resolved.map_err(|errors| errors.because_of(Fault::Relation));
+        checked.map(drop)
     }
 
     /// What is accepted and yet most likely not meant, as `FILE:LINE: what`.

@@ -27,7 +27,7 @@ pub use self::{
 };
 use crate::{
     allocations::Allocations,
-    config::{self, ConfigErrors, Fault as Wrong, Surroundings},
+    config::{self, Fault as Wrong, Refusal, Surroundings},
     dataplane::{self, Error as DataplaneError},
     edit::{self, Edit},
     error::Error,
@@ -114,9 +114,6 @@ pub fn apply(
     options: Options,
     reservations: &mut Reservations,
 ) -> Result<Report> {
-    if let Some(document) = document {
-        config::load(&document.path, &document.text).map_err(Error::from)?;
-    }
     let wanted = document.map_or(Wanted::Committed, Wanted::Given);
     change(host, instance, &wanted, options, reservations)
 }
@@ -207,12 +204,12 @@ fn resolve(
     earlier: &Allocations,
     surroundings: Surroundings<'_>,
 ) -> Result<Resolved, Error> {
-    let document = config::load(&source.path, &source.text)?;
-    // The document is right by itself: what it meets here are earlier choices, and those are the
-    // state's, or the host.
-    let (model, allocations) = document
-        .resolve_on(earlier, surroundings)
-        .map_err(Error::host)?;
+    let loaded = config::load_on(&source.path, &source.text, earlier, surroundings);
+    let (_, model, allocations) = loaded.map_err(|refusal| match refusal {
+        Refusal::Document(errors) => Error::from(errors),
+        // What it meets are earlier choices, and those are the state's, or the host.
+        Refusal::Choices(errors) => Error::host(errors),
+    })?;
     Ok(Resolved {
         text: source.text.clone(),
         model,
@@ -229,31 +226,36 @@ fn resolve_edited(
     surroundings: Surroundings<'_>,
 ) -> Result<Resolved, Error> {
     // What is wrong already is said as it is, with its line, for it has to be mended there.
-    let old = config::load(&before.path, &before.text).map_err(Error::host)?;
-    let text = edit::apply(&before.text, edits)?;
-    let new = config::load(&before.path, &text).map_err(|errors| edited(&errors))?;
-    let (model, allocations) = new
-        .resolve_on(earlier, surroundings)
-        .map_err(|errors| Error::host(errors.words().join("; ")))?;
-    let warned = old.warned();
-    let warnings = new
-        .warned()
-        .iter()
-        .filter(|warning| !warned.contains(warning));
+    let old = || config::load(&before.path, &before.text).map_err(Error::host);
+    let text = match edit::apply(&before.text, edits) {
+        Ok(text) => text,
+        Err(error) => return old().and(Err(error)),
+    };
+    let (new, model, allocations) =
+        match config::load_on(&before.path, &text, earlier, surroundings) {
+            Ok(meaning) => meaning,
+            Err(refusal) => return old().and(Err(edited(&refusal))),
+        };
+    let mut warnings = new.warned().to_vec();
+    if !warnings.is_empty() {
+        let old = old()?;
+        warnings.retain(|warning| !old.warned().contains(warning));
+    }
     Ok(Resolved {
         model,
         allocations,
-        warnings: warnings.cloned().collect(),
+        warnings,
         text,
     })
 }
 
 /// A wrong value is a wrong command line; what doesn't go together with the rest is the state's.
-fn edited(errors: &ConfigErrors) -> Error {
+fn edited(refusal: &Refusal) -> Error {
+    let errors = refusal.errors();
     let words = errors.words().join("; ");
-    match errors.fault() {
-        Wrong::Value => Error::usage(words),
-        Wrong::Relation => Error::host(words),
+    match (refusal, errors.fault()) {
+        (Refusal::Document(_), Wrong::Value) => Error::usage(words),
+        (Refusal::Document(_), Wrong::Relation) | (Refusal::Choices(_), _) => Error::host(words),
     }
 }
 

@@ -2,7 +2,13 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::{allocations::Allocations, config, error::Error, model::Model, state::Instance};
+use crate::{
+    allocations::Allocations,
+    config::{self, Surroundings},
+    error::Error,
+    model::Model,
+    state::Instance,
+};
 
 /// How often a reader looks again when a writer came between two files.
 const ATTEMPTS: u32 = 8;
@@ -15,10 +21,9 @@ pub(super) fn model(instance: &Instance) -> Result<Model> {
         .join("desired.toml")
         .display()
         .to_string();
-    let document = config::load(&path, &desired);
-    let resolved = document.and_then(|document| document.resolve(&allocations));
+    let loaded = config::load_on(&path, &desired, &allocations, Surroundings::UNKNOWN);
     // The state is the host's: what is wrong with it is no wrong command line.
-    let (model, _) = resolved.map_err(|errors| Error::host(errors.to_string()))?;
+    let (_, model, _) = loaded.map_err(|refusal| Error::host(refusal.errors()))?;
     Ok(model)
 }
 

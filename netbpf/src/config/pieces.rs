@@ -34,24 +34,47 @@ pub(super) struct Piece<'d> {
 
 /// A container, as the document and the model have it.
 pub(super) struct Of<'d, 'm> {
-    pub document: &'d Document,
-    pub model: &'m Model,
-    pub spec: &'d ContainerSpec,
-    pub container: &'m Container,
-    pub index: usize,
+    document: &'d Document,
+    spec: &'d ContainerSpec,
+    container: &'m Container,
+    index: usize,
+    /// The networks that published ports of each family lead to, with what a publish binds there
+    /// that names no address: looked up once for all its ports.
+    gateways: [Option<(&'m Network, Option<IpAddr>)>; 2],
 }
 
-impl<'d> Of<'d, '_> {
+impl<'d, 'm> Of<'d, 'm> {
+    /// The container at that place in document and model.
+    pub fn new(
+        document: &'d Document,
+        model: &'m Model,
+        spec: &'d ContainerSpec,
+        container: &'m Container,
+        index: usize,
+    ) -> Self {
+        let gateway = |family| {
+            let gateway = container.gateway(model, family)?;
+            let network = model.network(&gateway.network)?;
+            let binding = document.network(&network.name)?.host_binding;
+            Some((network, binding))
+        };
+        Self {
+            document,
+            spec,
+            container,
+            index,
+            gateways: Family::BOTH.map(gateway),
+        }
+    }
+
     /// An error about a publish of it.
     pub fn about(&self, publish: &At<PublishSpec>, why: &str) -> String {
         let (name, text) = (&self.spec.name.value, &publish.value.text);
         format!("container {name:?}: publish {text:?}: {why}")
     }
 
-    /// The network that published ports of a family lead to.
-    fn gateway(&self, family: Family) -> Option<&Network> {
-        let gateway = self.container.gateway(self.model, family)?;
-        self.model.network(&gateway.network)
+    fn gateway(&self, family: Family) -> Option<(&'m Network, Option<IpAddr>)> {
+        self.gateways[usize::from(family == Family::V6)]
     }
 
     /// The parts of a publish; none where every network is internal (row P19).
@@ -121,7 +144,7 @@ impl<'d> Of<'d, '_> {
     /// The host address of one family that a publish binds, `Some(None)` where the family needs
     /// none, and `None` where the publish is not for the family.
     fn host_ip(&self, family: Family, given: Option<IpAddr>) -> Option<Option<IpAddr>> {
-        let network = self.gateway(family)?;
+        let (network, default) = self.gateway(family)?;
         let mode = match family {
             Family::V4 => network.gateway_mode_v4,
             Family::V6 => network.gateway_mode_v6,
@@ -130,7 +153,6 @@ impl<'d> Of<'d, '_> {
             let is_other = given.is_some_and(|address| Family::of(address) != family);
             return (!is_other).then_some(None);
         }
-        let default = self.document.network(&network.name)?.host_binding;
         let address = match given.or(default) {
             None => unspecified(family),
             // As a default it stands for every address of either family (row P8).

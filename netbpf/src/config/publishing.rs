@@ -38,14 +38,8 @@ pub(super) fn pieces<'d>(
         .zip(&model.containers)
         .enumerate()
     {
+        let of = Of::new(document, model, spec, container, index);
         for publish in &spec.publish {
-            let of = Of {
-                document,
-                model,
-                spec,
-                container,
-                index,
-            };
             match of.pieces(publish) {
                 Ok(parts) => pieces.extend(parts),
                 Err(why) => findings.error(publish.line, of.about(publish, &why)),

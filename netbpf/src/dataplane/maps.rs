@@ -39,7 +39,7 @@ pub use self::{
 };
 use self::{
     spec::{Capacity, spec},
-    tables::{delete_all, peak, put_all, tables},
+    tables::{delete_all, over, put_all, tables},
 };
 use super::{
     Error,

@@ -58,9 +58,7 @@ pub fn contents(model: &Model, links: &Links, facts: &Facts) -> Result<Contents,
     }
     put_host_addresses(&mut contents, model, facts);
     for container in &model.containers {
-        for binding in &container.publish {
-            published::put_published(&mut contents, model, container, binding);
-        }
+        published::put_container(&mut contents, model, container);
     }
     for service in &model.services {
         published::put_service(&mut contents, model, service);

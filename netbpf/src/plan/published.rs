@@ -26,12 +26,21 @@ pub(super) fn port_key<F: Family>(addr: F::Addr, port: u16, protocol: model::Pro
     }
 }
 
-/// A published port leads to the container's gateway network, each family by itself (row A2).
-pub(super) fn put_published(
+/// Every published port of a container leads to its gateway network, each family by itself
+/// (row A2).
+pub(super) fn put_container(contents: &mut Contents, model: &Model, container: &model::Container) {
+    let gateway_v4 = senders::natted_gateway(model, container, model::Family::V4);
+    let gateway_v6 = senders::natted_gateway(model, container, model::Family::V6);
+    for binding in &container.publish {
+        put_published(contents, binding, gateway_v4, gateway_v6);
+    }
+}
+
+fn put_published(
     contents: &mut Contents,
-    model: &Model,
-    container: &model::Container,
     binding: &model::PortBinding,
+    gateway_v4: Option<&model::Attachment>,
+    gateway_v6: Option<&model::Attachment>,
 ) {
     let (host_v4, host_v6) = match binding.host_ip {
         None => (Some(Ipv4::UNSPECIFIED), Some(Ipv6::UNSPECIFIED)),
@@ -41,8 +50,6 @@ pub(super) fn put_published(
     let Some(port) = binding.host_port else {
         return;
     };
-    let gateway_v4 = senders::natted_gateway(model, container, model::Family::V4);
-    let gateway_v6 = senders::natted_gateway(model, container, model::Family::V6);
     if let (Some(host), Some(end)) = (host_v4, gateway_v4)
         && let Some(addr) = end.ipv4
     {

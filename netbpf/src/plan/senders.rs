@@ -24,10 +24,7 @@ use crate::{
 /// Puts all of it.
 pub(super) fn put(contents: &mut Contents, model: &Model, facts: &Facts) {
     for container in &model.containers {
-        for binding in &container.publish {
-            put_own_ports(contents, model, container, binding);
-            put_lists(contents, binding);
-        }
+        put_container(contents, model, container);
         put_links(contents, model, container);
     }
     for network in &model.networks {
@@ -114,18 +111,23 @@ pub(super) const fn mapping_flags_of(binding: &PortBinding) -> u32 {
     }
 }
 
+/// What published ports of a container are to those who send to its own addresses, and their
+/// lists.
+pub(super) fn put_container(contents: &mut Contents, model: &Model, container: &Container) {
+    let attachments = container.attachments.iter();
+    let ends: Vec<_> = attachments
+        .filter_map(|attachment| Some((attachment, model.network(&attachment.network)?)))
+        .collect();
+    for binding in &container.publish {
+        put_own_ports(contents, &ends, binding);
+        put_lists(contents, binding);
+    }
+}
+
 /// A published port under the container's own addresses, in each network that is routed or trusts
 /// somebody.
-fn put_own_ports(
-    contents: &mut Contents,
-    model: &Model,
-    container: &Container,
-    binding: &PortBinding,
-) {
-    for attachment in &container.attachments {
-        let Some(network) = model.network(&attachment.network) else {
-            continue;
-        };
+fn put_own_ports(contents: &mut Contents, ends: &[(&Attachment, &Network)], binding: &PortBinding) {
+    for (attachment, network) in ends {
         let of_family = |family| {
             binding
                 .host_ip

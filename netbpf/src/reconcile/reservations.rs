@@ -133,6 +133,9 @@ impl Reservations {
     /// The change came to its end: gives up what `model` doesn't publish.
     pub fn keep_published(&mut self, model: &Model) {
         self.fresh.clear();
+        if self.held.is_empty() {
+            return;
+        }
         let wanted: HashSet<HostPort> = wanted(model).map(|(port, _)| port).collect();
         self.held.retain(|port, _| wanted.contains(port));
         self.give_up_halves();

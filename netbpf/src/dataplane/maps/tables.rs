@@ -94,9 +94,18 @@ pub(super) fn delete_all<K: Copy + Ord, V: PartialEq>(
     stopped
 }
 
-/// How many keys a map holds between the puts and the deletes of a change.
-pub(super) fn peak<K: Ord, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> usize {
-    old.len() + new.keys().filter(|key| !old.contains_key(key)).count()
+/// How many keys a map holds between the puts and the deletes of a change, where that is more than
+/// `room`.
+pub(super) fn over<K: Ord, V>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    room: usize,
+) -> Option<usize> {
+    if old.len() + new.len() <= room {
+        return None;
+    }
+    let peak = old.len() + new.keys().filter(|key| !old.contains_key(key)).count();
+    (peak > room).then_some(peak)
 }
 
 /// What a table is about.
@@ -135,10 +144,10 @@ macro_rules! tables {
             ///
             /// The first map that is too small.
             pub fn check_room(&self, new: &Self) -> Result<(), Error> {
-                $(if peak(&self.$field, &new.$field) > $entries as usize {
+                $(if let Some(wanted) = over(&self.$field, &new.$field, $entries as usize) {
                     return Err(Error::Full {
                         map: $name,
-                        wanted: peak(&self.$field, &new.$field),
+                        wanted,
                         max_entries: $entries,
                     });
                 })+
