@@ -1,9 +1,11 @@
 //! What was chosen automatically and must stay so until its owner goes: ids and addresses.
 //!
 //! Ids come from counters that never go back, also when everything is removed, so that a flow that
-//! remembers an id can never mistake a newcomer for what it knew. Kept as `allocations.json`
+//! remembers an id can never mistake a newcomer for what it knew. Kept as `allocations.jsonl`
 //! beside the desired state; read and written by nobody but [`crate::config::Document::resolve`]
 //! and `state`.
+
+mod change;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +16,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::change::AllocationsChange;
 use crate::model::Proto;
 
 /// Every automatic choice of one instance.

@@ -26,7 +26,7 @@ pub use self::{
     survey::facts,
 };
 use crate::{
-    allocations::Allocations,
+    allocations::{Allocations, LastIds},
     config::{self, Fault as Wrong, Refusal, Surroundings},
     dataplane::{self, Error as DataplaneError},
     edit::{self, Edit},
@@ -39,7 +39,7 @@ use crate::{
         undo,
     },
     model::Model,
-    state::{Changes, Instance, Journal, Lock, Pending},
+    state::{Allocated, Changes, Instance, Journal, Lock, Pending, fingerprint},
 };
 
 /// A document to be applied.
@@ -264,6 +264,7 @@ struct Applying<'a> {
     instance: &'a Instance,
     lock: &'a Lock,
     journal: Journal,
+    allocated: Allocated,
     reservations: &'a mut Reservations,
 }
 
@@ -280,6 +281,7 @@ impl<'a> Applying<'a> {
             instance,
             lock,
             journal,
+            allocated: Allocated::open(instance, lock)?,
             reservations,
         })
     }
@@ -287,7 +289,7 @@ impl<'a> Applying<'a> {
     fn run(&mut self, wanted: &Wanted<'_>, mut options: Options) -> Result<Applied> {
         self.recover(&mut Fault::None)?;
         let committed = self.instance.desired()?;
-        let earlier: Allocations = self.instance.allocations()?;
+        let earlier = self.allocated.now().clone();
         let Resolved {
             text,
             mut model,
@@ -303,19 +305,16 @@ impl<'a> Applying<'a> {
             return Ok(Applied { report, now: None });
         }
         if !todo.steps.is_empty() {
-            let kept = Allocations {
-                last_ids: allocations.last_ids,
-                ..earlier
-            };
             self.journal.begin(Pending {
-                desired: committed,
-                allocations: Some(kept),
+                document: committed.as_deref().map(fingerprint),
+                allocations: self.allocated.length(),
+                last_ids: allocations.last_ids,
             })?;
             if let Err(error) = self.act(&model, &survey, &todo, &mut options.fault) {
                 return Err(self.take_back(error, &mut options.fault));
             }
         }
-        self.commit(&text, &allocations)?;
+        self.commit(committed.as_deref(), &text, &allocations)?;
         let now = Some(model);
         Ok(Applied { report, now })
     }
@@ -399,10 +398,13 @@ impl<'a> Applying<'a> {
     }
 
     /// The document last: until it is there, a kill leads back.
-    fn commit(&mut self, text: &str, allocations: &Allocations) -> Result<()> {
-        self.instance.write_allocations(self.lock, allocations)?;
-        self.instance.write_desired(self.lock, text)?;
-        Ok(self.journal.finish()?)
+    fn commit(&mut self, before: Option<&str>, text: &str, new: &Allocations) -> Result<()> {
+        self.allocated.change_to(new)?;
+        if before != Some(text) {
+            self.instance.write_desired(self.lock, text)?;
+        }
+        self.journal.finish()?;
+        Ok(self.allocated.tidy()?)
     }
 
     fn take_back(&mut self, error: anyhow::Error, fault: &mut Fault) -> anyhow::Error {
@@ -417,27 +419,31 @@ impl<'a> Applying<'a> {
 
     /// Brings the host back to the state that the journal says is to go back to, if there is one.
     fn recover(&mut self, fault: &mut Fault) -> Result<()> {
-        let Some(pending) = self.journal.pending().cloned() else {
+        let Some(pending) = self.journal.pending().copied() else {
             return Ok(());
         };
+        let committed = self.instance.desired()?;
+        if committed.as_deref().map(fingerprint) != pending.document {
+            // Nothing was left to do but to say so.
+            return Ok(self.journal.finish()?);
+        }
         tracing::info!(
             instance = self.instance.name(),
             "taking back a change that was cut short"
         );
         dataplane::finish_links(&PinDirs::of(self.instance.name()))?;
-        match &pending.desired {
-            Some(text) => self.go_back_to(text, pending.allocations, fault),
+        self.allocated.go_back(pending.allocations)?;
+        match &committed {
+            Some(text) => self.go_back_to(text, pending.last_ids, fault),
             None => self.go_back_to_nothing(),
         }
     }
 
-    fn go_back_to(
-        &mut self,
-        text: &str,
-        allocations: Option<Allocations>,
-        fault: &mut Fault,
-    ) -> Result<()> {
-        let allocations = allocations.unwrap_or_default();
+    fn go_back_to(&mut self, text: &str, last_ids: LastIds, fault: &mut Fault) -> Result<()> {
+        let allocations = Allocations {
+            last_ids,
+            ..self.allocated.now().clone()
+        };
         let source = Source {
             path: "desired.toml".to_owned(),
             text: text.to_owned(),
@@ -447,7 +453,7 @@ impl<'a> Applying<'a> {
             resolve(&source, &allocations, Surroundings::UNKNOWN).map_err(Error::host)?;
         let (survey, todo) = self.compare(&mut model, Purpose::GoBack)?;
         self.act(&model, &survey, &todo, fault)?;
-        self.commit(text, &allocations)
+        self.commit(Some(text), text, &allocations)
     }
 
     fn go_back_to_nothing(&mut self) -> Result<()> {

@@ -4,7 +4,8 @@
 //! ```text
 //! /var/lib/netbpf/<instance>/   survives a reboot
 //!     desired.toml              the committed document, byte for byte as it was given
-//!     allocations.json          automatic choices that belong to it
+//!     allocations.jsonl         automatic choices that belong to it: all of them, then a change a
+//!                               line
 //!     journal.jsonl             everything this instance created or changed, and whether a
 //!                               change is under way: a note a line
 //! /run/netbpf/<instance>/
@@ -13,6 +14,7 @@
 //!                               pins, see `host::bpffs`
 //! ```
 
+mod allocated;
 mod changes;
 mod files;
 mod inventory;
@@ -25,12 +27,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
-
-use self::files::{Doing as _, boot_id, read, read_json, remove_file, to_json, write_durably};
+use self::files::{Doing as _, boot_id, read, remove_file, write_durably};
 pub use self::{
+    allocated::Allocated,
     changes::Changes,
-    inventory::{AdoptedBridge, Bounds, Change, Inventory, Origin, Pending},
+    inventory::{AdoptedBridge, Bounds, Change, Inventory, Origin, Pending, fingerprint},
     journal::Journal,
     lock::{LOCK_PATIENCE, Lock},
 };
@@ -142,7 +143,7 @@ impl Instance {
     }
 
     fn allocations_path(&self) -> PathBuf {
-        self.state.join("allocations.json")
+        self.state.join("allocations.jsonl")
     }
 
     fn journal_path(&self) -> PathBuf {
@@ -162,17 +163,6 @@ impl Instance {
     /// Takes the committed document away.
     pub fn remove_desired(&self, _lock: &Lock) -> Result<()> {
         remove_file(&self.desired_path())
-    }
-
-    /// The automatic choices; `T::default()` when there are none.
-    pub fn allocations<T: DeserializeOwned + Default>(&self) -> Result<T> {
-        Ok(read_json(&self.allocations_path())?.unwrap_or_default())
-    }
-
-    /// Commits the automatic choices, as [`Self::write_desired`] does.
-    pub fn write_allocations<T: Serialize>(&self, _lock: &Lock, allocations: &T) -> Result<()> {
-        let path = self.allocations_path();
-        write_durably(&path, &to_json(&path, allocations)?)
     }
 
     /// The inventory, for readers; none before the first `apply`.

@@ -11,7 +11,6 @@ use netbpf_common::{
 use serde::Serialize;
 
 use crate::{
-    allocations::Allocations,
     config,
     dataplane::{
         self, Objects,
@@ -286,7 +285,7 @@ fn stands(
     pins: &PinDirs,
 ) -> Result<bool> {
     let desired = instance.desired()?.unwrap_or_default();
-    let allocations: Allocations = instance.allocations()?;
+    let allocations = instance.allocations()?;
     let document = config::load("desired.toml", &desired).context("failed to read the state")?;
     let (model, _) = document
         .resolve(&allocations)

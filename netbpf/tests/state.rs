@@ -3,11 +3,12 @@
 use std::{fs, path::Path, sync::mpsc, thread, time::Duration};
 
 use netbpf::{
+    allocations::Allocations,
     host::{
         Netns, NetnsId, netns,
         sysctl::{Knob, Sysctl},
     },
-    state::{Change, Changes, Error, Instance, Journal, Origin, Pending},
+    state::{Allocated, Change, Changes, Error, Instance, Journal, Origin, Pending, fingerprint},
 };
 use tempfile::TempDir;
 
@@ -100,9 +101,7 @@ fn a_document_is_kept_byte_for_byte_and_a_reader_needs_no_lock() {
     let lock = instance.lock().unwrap();
     let text = "# mine\r\n[[network]]\nname = \"front\"\n\n";
     instance.write_desired(&lock, text).unwrap();
-    instance.write_allocations(&lock, &vec![1, 2]).unwrap();
     assert_eq!(instance.desired().unwrap().as_deref(), Some(text));
-    assert_eq!(instance.allocations::<Vec<u8>>().unwrap(), [1, 2]);
     assert!(instance.exists());
     instance.remove_desired(&lock).unwrap();
     instance.remove_desired(&lock).unwrap();
@@ -134,10 +133,10 @@ fn an_unfinished_change_is_found_with_what_to_go_back_to() {
     let mut journal = Journal::open(&instance, &lock, here()).unwrap();
     assert!(journal.pending().is_none());
     let before = Pending {
-        desired: Some("# old".into()),
-        allocations: None,
+        document: Some(fingerprint("# old")),
+        ..Pending::default()
     };
-    journal.begin(before.clone()).unwrap();
+    journal.begin(before).unwrap();
     journal.begin(Pending::default()).unwrap();
 
     let mut found = Journal::open(&instance, &lock, here()).unwrap();
@@ -292,4 +291,46 @@ fn a_journal_grows_by_what_is_noted_and_not_by_what_stands() {
     assert!(length() < before / 100, "{before} {}", length());
     let third = Journal::open(&instance, &lock, here()).unwrap();
     assert_eq!(third.changes(), again.changes());
+}
+
+#[test]
+fn choices_are_kept_a_change_a_line_and_taken_back_to_where_they_were() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    let with = |networks: &[(&str, u32)]| Allocations {
+        networks: networks
+            .iter()
+            .map(|(name, id)| ((*name).to_owned(), *id))
+            .collect(),
+        ..Allocations::default()
+    };
+    let path = instance.state_dir().join("allocations.jsonl");
+    let mut allocated = Allocated::open(&instance, &lock).unwrap();
+    allocated.change_to(&with(&[("front", 1)])).unwrap();
+    let before = allocated.length();
+    allocated
+        .change_to(&with(&[("back", 2), ("front", 1)]))
+        .unwrap();
+    allocated.change_to(&with(&[("back", 2)])).unwrap();
+    assert_eq!(instance.allocations().unwrap(), with(&[("back", 2)]));
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+
+    // What a kill has left without an end counts as never written.
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, [&whole[..], b"{\"change\":{\"net"].concat()).unwrap();
+    let mut again = Allocated::open(&instance, &lock).unwrap();
+    assert_eq!(again.now(), &with(&[("back", 2)]));
+    again.go_back(before).unwrap();
+    assert_eq!(instance.allocations().unwrap(), with(&[("front", 1)]));
+    again.change_to(&with(&[("new", 3)])).unwrap();
+    assert_eq!(instance.allocations().unwrap(), with(&[("new", 3)]));
+
+    // Many changes become one line again.
+    let name = "n".repeat(1000);
+    for id in 0..200 {
+        again.change_to(&with(&[(&name, id)])).unwrap();
+        again.tidy().unwrap();
+    }
+    assert!(fs::metadata(&path).unwrap().len() < 80_000);
+    assert_eq!(instance.allocations().unwrap(), with(&[(&name, 199)]));
 }

@@ -28,7 +28,7 @@ pub(super) fn model(instance: &Instance) -> Result<Model> {
 }
 
 fn read(instance: &Instance) -> Result<(String, Allocations)> {
-    let mut before: Allocations = instance.allocations().context("failed to read the state")?;
+    let mut before = instance.allocations().context("failed to read the state")?;
     for _ in 0..ATTEMPTS {
         let desired = instance.desired().context("failed to read the state")?;
         let after = instance.allocations().context("failed to read the state")?;

@@ -6,8 +6,6 @@ use std::{
     path::Path,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use super::{Error, Result};
 
 pub(super) trait Doing<T> {
@@ -47,29 +45,6 @@ pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).doing(|| format!("read {}", path.display())),
     }
-}
-
-/// A file that a power cut left without its bytes, which reads as empty or as zeros, counts as
-/// missing: such a file was about what the power cut has voided anyway.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(text) = read(path)? else {
-        return Ok(None);
-    };
-    if text.trim_matches('\0').is_empty() {
-        return Ok(None);
-    }
-    let value = serde_json::from_str(&text).map_err(|source| Error::Malformed {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Some(value))
-}
-
-pub(super) fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|source| Error::Malformed {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 pub(super) fn remove_file(path: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Changes;
 use crate::{
-    allocations::Allocations,
+    allocations::LastIds,
     host::{Mac, NetnsId, sysctl::Sysctl},
 };
 
@@ -166,13 +166,29 @@ impl Change {
     }
 }
 
-/// The committed state before the change that is under way: what to go back to.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+/// The committed state before the change that is under way: what to go back to, until another
+/// document has taken the place of the committed one.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Pending {
-    /// The document; none when the change is the first one.
-    pub desired: Option<String>,
-    /// The automatic choices that belonged to it.
-    pub allocations: Option<Allocations>,
+    /// The committed document, as [`fingerprint`] tells it from others; none when the change is the
+    /// first one.
+    pub document: Option<u64>,
+    /// How many bytes of the automatic choices belong to it.
+    pub allocations: u64,
+    /// The ids that the change has handed out: they are not used again.
+    pub last_ids: LastIds,
+}
+
+/// Tells a document from others: 64 bits that mix eight bytes at a time.
+pub fn fingerprint(text: &str) -> u64 {
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let words = text.as_bytes().chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    let mix = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(PRIME);
+    words.fold(text.len() as u64, mix)
 }
 
 /// Everything that an instance created or changed and has not taken back.

@@ -25,7 +25,7 @@ enum Note {
     /// The first line.
     Bounds(Bounds),
     /// A change begins.
-    Pending(Box<Pending>),
+    Pending(Pending),
     /// It has been finished or taken back.
     Finished,
     /// These things are about to be made.
@@ -38,8 +38,7 @@ enum Note {
 
 /// The inventory that the journal at `path` comes to; none where there is no journal.
 pub(super) fn read(path: &Path) -> Result<Option<Inventory>> {
-    let (notes, _) = lines(path)?;
-    Ok(replay(notes).map(|(inventory, _)| inventory))
+    Ok(replay(lines(path)?).map(|(inventory, _)| inventory))
 }
 
 /// What the journal at `path` is about.
@@ -66,7 +65,7 @@ fn replay(notes: Vec<Note>) -> Option<(Inventory, usize)> {
         match note {
             Note::Bounds(bounds) => inventory.bounds = bounds,
             Note::Pending(pending) => {
-                inventory.pending.get_or_insert(*pending);
+                inventory.pending.get_or_insert(pending);
             }
             Note::Finished => {
                 inventory.pending = None;
@@ -170,10 +169,8 @@ impl Journal {
 
     /// Notes that a change begins. What an unfinished one would go back to is kept.
     pub fn begin(&mut self, before: Pending) -> Result<()> {
-        if self.inventory.pending.is_none() {
-            self.inventory.pending = Some(before.clone());
-        }
-        self.write(&Note::Pending(Box::new(before)))
+        self.inventory.pending.get_or_insert(before);
+        self.write(&Note::Pending(before))
     }
 
     /// Notes that the change has been finished or taken back.
@@ -181,8 +178,6 @@ impl Journal {
         if self.inventory.pending.take().is_none() {
             return Ok(());
         }
-        // What it would have gone back to is long, and of no use any more.
-        self.has_file = false;
         self.write(&Note::Finished)
     }
 
@@ -266,9 +261,9 @@ impl Journal {
             return appended;
         }
         let changes: Vec<Change> = self.changes().iter().cloned().collect();
-        let pending = self.inventory.pending.clone();
+        let pending = self.inventory.pending;
         let mut notes = vec![Note::Bounds(self.inventory.bounds.clone())];
-        notes.extend(pending.map(|pending| Note::Pending(Box::new(pending))));
+        notes.extend(pending.map(Note::Pending));
         notes.push(Note::Made(changes));
         self.log.replace(&notes)?;
         self.has_file = true;

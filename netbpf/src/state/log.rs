@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Error, Result,
-    files::{Doing as _, read_bytes, write_at_once},
+    files::{Doing as _, read_bytes, write_at_once, write_durably},
 };
 
 /// The end of such a file, where the next line comes.
@@ -25,18 +25,59 @@ pub(super) struct Log {
     file: Option<File>,
     /// How many bytes of it are whole lines.
     length: u64,
+    /// How many of them are the first line.
+    first: u64,
 }
 
 impl Log {
     /// The lines of the file at `path`, and its end; without a line where there is no file.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, Self)> {
-        let (lines, length) = lines(path)?;
+        let (lines, first, length) = parse(path)?;
         let log = Self {
             path: path.to_owned(),
             file: None,
             length,
+            first,
         };
         Ok((lines, log))
+    }
+
+    /// How many bytes of it are whole lines.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// How many of them are the first line.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Waits until all of it is on the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        let synced = self.end().and_then(File::sync_data);
+        synced.doing(|| format!("write {}", self.path.display()))
+    }
+
+    /// Takes away what stands behind the first `length` bytes, which are whole lines. Gives those
+    /// that stay.
+    pub fn cut<T: DeserializeOwned>(&mut self, length: u64) -> Result<Vec<T>> {
+        self.file = None;
+        self.length = length;
+        let cut = self.end().map(drop);
+        cut.doing(|| format!("write {}", self.path.display()))?;
+        let (lines, log) = Self::open(&self.path)?;
+        *self = log;
+        Ok(lines)
+    }
+
+    /// Has one line in the place of all, in one step that a power cut can't undo.
+    pub fn replace_durably<T: Serialize>(&mut self, line: &T) -> Result<()> {
+        let mut bytes = line_of(&self.path, line)?;
+        bytes.push(b'\n');
+        self.file = None;
+        write_durably(&self.path, &bytes)?;
+        (self.first, self.length) = (bytes.len() as u64, bytes.len() as u64);
+        Ok(())
     }
 
     /// Appends a line.
@@ -91,20 +132,28 @@ fn malformed(path: &Path, source: serde_json::Error) -> Error {
     }
 }
 
-/// The whole lines of a file, and how many bytes they are.
-pub(super) fn lines<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, u64)> {
+/// The whole lines of a file.
+pub(super) fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    Ok(parse(path)?.0)
+}
+
+/// The whole lines of a file, how many bytes the first one is, and how many all of them.
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, u64, u64)> {
     let Some(bytes) = read_bytes(path)? else {
-        return Ok((Vec::new(), 0));
+        return Ok((Vec::new(), 0, 0));
     };
-    let (mut lines, mut length) = (Vec::new(), 0);
+    let (mut lines, mut first, mut length) = (Vec::new(), 0, 0);
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         if !line.ends_with(b"\n") || line.contains(&0) {
             break;
         }
         lines.push(serde_json::from_slice(line).map_err(|source| malformed(path, source))?);
         length += line.len() as u64;
+        if lines.len() == 1 {
+            first = length;
+        }
     }
-    Ok((lines, length))
+    Ok((lines, first, length))
 }
 
 /// The first line of a file, if it has a whole one.
@@ -132,7 +181,7 @@ mod tests {
     use super::*;
 
     fn written(path: &Path) -> Vec<u32> {
-        lines(path).unwrap().0
+        lines(path).unwrap()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use netbpf::{
     },
     host::{bpffs::PinDirs, link::Framing},
     reconcile::{self, Fault, Mode},
-    state::{Journal, Pending},
+    state::{Journal, Pending, fingerprint},
 };
 use netbpf_common::verdict::Hook;
 
@@ -251,13 +251,12 @@ fn a_pin_that_did_not_get_its_name_goes_with_the_change_it_was_for() {
         assert!(renamed > 8, "{renamed}");
         let lock = bed.instance.lock().unwrap();
         let mut journal = Journal::open(&bed.instance, &lock, bed.host.netns().id()).unwrap();
-        let desired = Some(plain.clone());
-        journal
-            .begin(Pending {
-                desired,
-                allocations: None,
-            })
-            .unwrap();
+        bed.instance.write_desired(&lock, &plain).unwrap();
+        let pending = Pending {
+            document: Some(fingerprint(&plain)),
+            ..Pending::default()
+        };
+        journal.begin(pending).unwrap();
         drop(lock);
         reconcile::recover(&bed.host, &bed.instance).unwrap();
         assert_eq!(links(bed), before);
