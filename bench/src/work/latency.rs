@@ -2,8 +2,8 @@
 //!
 //! Requests are due at fixed times, and an answer's time runs from when its request was due: a
 //! request that had to wait for a slow answer before it has waited as well. Who was free when it
-//! was due is late by the timer alone, which is not the path's doing: its time runs from when it
-//! asked.
+//! was due, and asked later, is late by the timer alone, which is not the path's doing: its time
+//! runs from when it asked, and all that follow are due so much later.
 //!
 //! Both ends are real-time processes, or the tail would be that of whoever else wants the CPU. They
 //! sleep between two requests, so that nobody starves.
@@ -24,7 +24,7 @@ use crate::{rounds::Pace, statistics::quantile};
 /// Requests per second: a fraction of what every contender manages.
 pub const RATE: u32 = 10_000;
 
-/// Who is later than this at the end could not keep up.
+/// Who is later than this does not keep up.
 const LATE: Duration = Duration::from_millis(50);
 
 /// The parts of the answers whose times are told.
@@ -73,24 +73,26 @@ pub fn ask(asking: &Asking, rate: u32) -> Result<()> {
 
 /// How long each answer took, in nanoseconds, for requests that are due within `time`.
 fn times(stream: &mut TcpStream, time: Duration, rate: u32) -> Result<Vec<u64>> {
-    let count = (time.as_secs_f64() * f64::from(rate)) as u32;
-    let mut times = Vec::with_capacity(count as usize);
-    let began = Instant::now();
-    let mut free = began;
-    for number in 0..count {
-        let due = began + Duration::from_secs(1) * number / rate;
+    let count = (time.as_secs_f64() * f64::from(rate)) as usize;
+    let mut times = Vec::with_capacity(count);
+    let mut due = Instant::now();
+    let mut free = due;
+    while times.len() < count {
         wait_for(due);
         let asked = Instant::now();
-        let from = if free <= due { asked } else { due };
+        if free <= due {
+            due = asked;
+        }
         stream.write_all(&[1])?;
         stream.read_exact(&mut [0])?;
         free = Instant::now();
-        times.push((free - from).as_nanos() as u64);
+        ensure!(
+            free < due + LATE,
+            "{rate} requests per second are too many here"
+        );
+        times.push((free - due).as_nanos() as u64);
+        due += Duration::from_secs(1) / rate;
     }
-    ensure!(
-        began.elapsed() < time + LATE,
-        "{rate} requests per second are too many here"
-    );
     Ok(times)
 }
 
