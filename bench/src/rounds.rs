@@ -24,6 +24,10 @@ pub struct Pace {
     pub latency: Duration,
     /// How many ports dockerd itself publishes, where there are many: it takes long for each.
     pub by_dockerd: u16,
+    /// In how many rounds those take part who take seconds for a change among very many ports.
+    pub slow_rounds: usize,
+    /// How long iptables adds the rules of very many ports one by one.
+    pub one_by_one: Duration,
 }
 
 impl Pace {
@@ -34,6 +38,8 @@ impl Pace {
         warm_up: Duration::from_millis(50),
         latency: Duration::from_millis(500),
         by_dockerd: 100,
+        slow_rounds: 7,
+        one_by_one: Duration::from_secs(10),
     };
     /// A first impression.
     pub const QUICK: Self = Self {
@@ -42,6 +48,8 @@ impl Pace {
         warm_up: Duration::from_millis(5),
         latency: Duration::from_millis(60),
         by_dockerd: 10,
+        slow_rounds: 1,
+        one_by_one: Duration::from_millis(300),
     };
 }
 
@@ -153,6 +161,8 @@ mod tests {
         warm_up: Duration::ZERO,
         latency: Duration::ZERO,
         by_dockerd: 1,
+        slow_rounds: 1,
+        one_by_one: Duration::ZERO,
     };
 
     fn about(id: &str) -> About {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use netbpf_tests::{
-    netns::wait_until,
+    netns::{Netns, wait_until},
     topology::{Family, Topology},
 };
 use nix::{
@@ -28,6 +28,11 @@ use super::{
 /// How many ports dockerd itself publishes; what is above is multiplied in the form of these, for
 /// dockerd takes minutes for thousands.
 pub const BY_DOCKERD: u16 = 100;
+
+/// The image of all containers.
+const IMAGE: &str = "bench";
+/// The container that comes and goes.
+const ONE_MORE: &str = "one-more";
 
 /// Which part of the kernel carries the rules.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,10 +115,14 @@ impl Standing for Daemon {
         self.ports = self.ports.max(ports);
         Ok(())
     }
+
+    fn docker(&self) -> Option<&Daemon> {
+        Some(self)
+    }
 }
 
 /// A running dockerd. It goes before its directory and the host.
-struct Daemon {
+pub struct Daemon {
     process: Child,
     directory: TempDir,
     topology: Topology,
@@ -123,6 +132,47 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// Starts a container with one published port beside those that are there.
+    ///
+    /// # Errors
+    ///
+    /// What docker says.
+    pub fn run_one_more(&self) -> Result<()> {
+        let run = ["run", "--detach", "--name", ONE_MORE, "--network", "front"];
+        let rest = [
+            "--publish",
+            "60000:80",
+            IMAGE,
+            "/bin/busybox",
+            "sleep",
+            "86400",
+        ];
+        self.docker(&[&run[..], &rest].concat()).map(drop)
+    }
+
+    /// Removes that container.
+    ///
+    /// # Errors
+    ///
+    /// What docker says.
+    pub fn remove_one_more(&self) -> Result<()> {
+        self.docker(&["rm", "--force", ONE_MORE]).map(drop)
+    }
+
+    /// The rules of all published ports, as they stand.
+    ///
+    /// # Errors
+    ///
+    /// What the programs say.
+    pub fn rules(&self) -> Result<rules::Saved> {
+        rules::Saved::of(&self.topology.host, self.backend)
+    }
+
+    /// The host's namespace.
+    pub const fn host(&self) -> &Netns {
+        &self.topology.host
+    }
+
     fn start(topology: Topology, backend: Backend, proxy: Proxy) -> Result<Self> {
         let directory = tempfile::tempdir().context("no temporary directory")?;
         let at = |name: &str| directory.path().join(name);
@@ -207,7 +257,7 @@ impl Daemon {
             .status()
             .context("failed to start tar")?;
         ensure!(packed.success(), "tar failed: {packed}");
-        self.docker(&["import", &archive.to_string_lossy(), "bench"])?;
+        self.docker(&["import", &archive.to_string_lossy(), IMAGE])?;
         Ok(())
     }
 
@@ -219,7 +269,7 @@ impl Daemon {
             CONTAINERS_V6[number].to_string(),
         );
         let network = ["--network", "front", "--ip", &v4, "--ip6", &v6];
-        let command = ["bench", "/bin/busybox", "sleep", "86400"];
+        let command = [IMAGE, "/bin/busybox", "sleep", "86400"];
         let run = ["run", "--detach", "--name", &name];
         self.docker(&[&run[..], &network, options, &command].concat())?;
         let key = "{{.NetworkSettings.SandboxKey}}";
@@ -236,7 +286,7 @@ impl Drop for Daemon {
             let _ = symlink("/bin/true", &program);
         }
         // What can't be ended here must not keep the rest from going.
-        let _ = self.docker(&["rm", "--force", "c0", "c1"]);
+        let _ = self.docker(&["rm", "--force", "c0", "c1", ONE_MORE]);
         let _ = i32::try_from(self.process.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
         let _ = self.process.wait();
     }

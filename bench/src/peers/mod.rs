@@ -7,7 +7,7 @@ pub mod docker;
 pub mod loopback;
 pub mod netbpf;
 pub mod nft_maps;
-mod rules;
+pub mod rules;
 mod sites;
 
 use std::{
@@ -77,6 +77,11 @@ pub trait Standing: Send {
     /// What its programs say; that it can't.
     fn publish(&mut self, ports: u16) -> Result<()> {
         bail!("it does not publish {ports} ports")
+    }
+
+    /// Its dockerd, if it has one.
+    fn docker(&self) -> Option<&docker::Daemon> {
+        None
     }
 
     /// Where netbpf's programs are pinned, if it is netbpf.

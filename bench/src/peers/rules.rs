@@ -21,7 +21,7 @@ use super::{
 ///
 /// What the programs say, and that there are no rules to multiply.
 pub fn multiply(host: &Netns, backend: Backend, ports: Range<u16>) -> Result<()> {
-    for family in ["iptables", "ip6tables"] {
+    for family in FAMILIES {
         let saved = output(&mut host.command(backend.program(&format!("{family}-save"))))?;
         let more = more_rules(&saved, ports.clone());
         ensure!(!more.is_empty(), "dockerd wrote no rule to multiply");
@@ -29,6 +29,98 @@ pub fn multiply(host: &Netns, backend: Backend, ports: Range<u16>) -> Result<()>
         feed(restore.arg("--noflush"), &more)?;
     }
     Ok(())
+}
+
+/// Rules as `iptables-save` prints them, of both families.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    backend: Backend,
+    /// By [`FAMILIES`].
+    texts: [String; 2],
+}
+
+/// The programs of the families.
+const FAMILIES: [&str; 2] = ["iptables", "ip6tables"];
+
+impl Saved {
+    /// Those of a host.
+    ///
+    /// # Errors
+    ///
+    /// What the programs say.
+    pub fn of(host: &Netns, backend: Backend) -> Result<Self> {
+        let save =
+            |family: &str| output(&mut host.command(backend.program(&format!("{family}-save"))));
+        Ok(Self {
+            backend,
+            texts: [save(FAMILIES[0])?, save(FAMILIES[1])?],
+        })
+    }
+
+    /// The same without what is about a published port.
+    #[must_use]
+    pub fn without_ports(&self) -> Self {
+        let without = |text: &String| {
+            let lines = text.lines().filter(|line| !line.contains(" --dport "));
+            lines.flat_map(|line| [line, "\n"]).collect()
+        };
+        Self {
+            texts: self.texts.each_ref().map(without),
+            ..*self
+        }
+    }
+
+    /// Replaces all rules of a host by these.
+    ///
+    /// # Errors
+    ///
+    /// What the programs say.
+    pub fn restore(&self, host: &Netns) -> Result<()> {
+        for (family, text) in FAMILIES.iter().zip(&self.texts) {
+            let program = self.backend.program(&format!("{family}-restore"));
+            feed(&mut host.command(program), text)?;
+        }
+        Ok(())
+    }
+
+    /// The commands, one for each rule, that change the rules of one port, which is counted from the
+    /// first one.
+    pub fn one_by_one(&self, host: &Netns, change: Change, port: u16) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for (family, text) in FAMILIES.iter().zip(&self.texts) {
+            let mut table = "filter";
+            let more = more_rules(text, port..port + 1);
+            for line in more.lines() {
+                if let Some(name) = line.strip_prefix('*') {
+                    table = name;
+                } else if let Some(rule) = line.strip_prefix("-A ") {
+                    let mut command = host.command(self.backend.program(family));
+                    command.args(["--wait", "--table", table, change.option()]);
+                    command.args(rule.split_whitespace());
+                    commands.push(command);
+                }
+            }
+        }
+        commands
+    }
+}
+
+/// What to do with a rule.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// Add it to the end of its chain.
+    Add,
+    /// Take it away.
+    Remove,
+}
+
+impl Change {
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Add => "--append",
+            Self::Remove => "--delete",
+        }
+    }
 }
 
 /// In the form that `iptables-save` has: the last rule about a port that each chain has, once more

@@ -164,6 +164,8 @@ mod tests {
             warm_up: Duration::from_millis(1),
             latency: Duration::from_millis(1),
             by_dockerd: 1,
+            slow_rounds: 1,
+            one_by_one: Duration::ZERO,
         };
         Report::new(Machine::look(), &pace, vec![row])
     }

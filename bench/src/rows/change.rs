@@ -1,65 +1,61 @@
 //! What a change costs where ten thousand ports are published: all of them at once, one more, one
-//! less; by a command that does it itself, and by one that asks a living `run`.
+//! less. netbpf by a command that does it itself, and by one that asks a living `run`; beside it
+//! `docker run -p`, the rules of one port by iptables one after the other, and those of all ports
+//! by `iptables-restore`.
 
-use std::{
-    fmt::Write as _,
-    process::{Child, Stdio},
-    time::{Duration, Instant},
-};
+mod ours;
+mod theirs;
 
-use anyhow::{Context as _, Result, ensure};
-use netbpf_tests::{netns, product::Instance, topology::Topology};
+use std::time::Instant;
+
+use anyhow::Result;
 
 use super::Choice;
 use crate::{
-    peers,
-    rounds::Pace,
+    peers::set_up,
     row::{About, Absent, Direction, Row, SUBJECT, Series, Target},
     stop,
 };
 
 /// How many ports stand.
 const PORTS: u16 = 10_000;
-/// The first of them on the host.
-const FIRST: u16 = 10_000;
-/// The one that comes and goes.
-const ONE_MORE: &str = "60000:80";
 
-/// The rows of changes.
+/// The rows of changes. All contenders take turns, once a round.
 ///
 /// # Errors
 ///
-/// When the user ends the run, or what the command says.
+/// When the user ends the run.
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for by in [By::Itself, By::Run] {
-        let works = Work::ALL.map(|work| about(work, by));
-        if works.iter().any(|about| choice.has(&about.id)) {
-            let measured = peers::set_up(|| Standing::set_up(choice, by))
-                .and_then(|standing| standing.measure(&choice.pace));
-            let (samples, why) = match measured {
-                Ok(samples) => (samples, None),
-                Err(error) => (Samples::default(), Some(format!("{error:#}"))),
-            };
-            stop::check()?;
-            let chosen = works
-                .into_iter()
-                .zip(samples)
-                .filter(|(it, _)| choice.has(&it.id));
-            rows.extend(chosen.map(|(about, samples)| row(about, samples, why.clone())));
-        }
+    let abouts = By::ALL.map(|by| Work::ALL.map(|work| (by, work, about(work, by))));
+    let mut abouts: Vec<_> = abouts.into_iter().flatten().collect();
+    abouts.retain(|(.., about)| choice.has(&about.id));
+    if abouts.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(rows)
+    let ours = By::ALL.map(|by| Contender::ours(choice, by));
+    choice.with_ports(PORTS, |sites| {
+        let mut contenders = Vec::from(ours);
+        contenders.extend(theirs::contenders(sites, &choice.pace));
+        for round in 0..choice.pace.rounds {
+            for contender in &mut contenders {
+                stop::check()?;
+                contender.take(round);
+            }
+        }
+        let row = |(by, work, about)| row(by, work, about, &contenders);
+        Ok(abouts.into_iter().map(row).collect())
+    })
 }
 
-/// Milliseconds, for each [`Work`].
-type Samples = [Vec<f64>; 3];
-
-/// Who carries the change out.
+/// Who carries a change of netbpf's out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum By {
     Itself,
     Run,
+}
+
+impl By {
+    const ALL: [Self; 2] = [Self::Itself, Self::Run];
 }
 
 /// What is done.
@@ -72,6 +68,98 @@ enum Work {
 
 impl Work {
     const ALL: [Self; 3] = [Self::Apply, Self::Add, Self::Remove];
+}
+
+/// Milliseconds, of what a contender does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    apply: Option<f64>,
+    add: Option<f64>,
+    remove: Option<f64>,
+}
+
+impl Sample {
+    const fn of(self, work: Work) -> Option<f64> {
+        match work {
+            Work::Apply => self.apply,
+            Work::Add => self.add,
+            Work::Remove => self.remove,
+        }
+    }
+}
+
+/// Somebody who makes changes.
+struct Contender<'s> {
+    name: String,
+    /// Whether it is netbpf, and then by whom.
+    by: Option<By>,
+    /// In how many rounds it takes part.
+    rounds: usize,
+    /// Takes its samples; `Err` is why it takes none.
+    sampler: Result<Box<dyn FnMut() -> Result<Sample> + 's>, String>,
+    samples: Vec<Sample>,
+    /// What a reader must know beside the numbers of all ports at once.
+    note: Option<String>,
+}
+
+impl<'s> Contender<'s> {
+    fn new(name: &str, rounds: usize, sampler: impl FnMut() -> Result<Sample> + 's) -> Self {
+        Self {
+            name: name.to_owned(),
+            by: None,
+            rounds,
+            sampler: Ok(Box::new(sampler)),
+            samples: Vec::new(),
+            note: None,
+        }
+    }
+
+    fn ours(choice: &Choice, by: By) -> Self {
+        let standing = set_up(|| ours::Standing::set_up(choice, by));
+        let mut this = Self::new(SUBJECT, choice.pace.rounds, || Ok(Sample::default()));
+        this.by = Some(by);
+        this.sampler = match standing {
+            Ok(standing) => Ok(Box::new(move || standing.sample())),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        this
+    }
+
+    /// Takes a sample, if it takes part in this round. Who fails takes part in none.
+    fn take(&mut self, round: usize) {
+        let Ok(sampler) = &mut self.sampler else {
+            return;
+        };
+        if round >= self.rounds {
+            return;
+        }
+        match sampler() {
+            Ok(sample) => self.samples.push(sample),
+            Err(error) => self.sampler = Err(format!("failed in round {round}: {error:#}")),
+        }
+    }
+
+    fn series(&self, work: Work) -> Option<Series> {
+        let samples: Vec<f64> = (self.samples.iter().filter_map(|it| it.of(work))).collect();
+        (self.sampler.is_ok() && !samples.is_empty()).then(|| Series {
+            name: self.name.clone(),
+            samples,
+        })
+    }
+
+    fn absent(&self) -> Option<Absent> {
+        Some(Absent {
+            name: self.name.clone(),
+            reason: self.sampler.as_ref().err()?.clone(),
+        })
+    }
+}
+
+/// How long it takes, in milliseconds.
+fn time(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let began = Instant::now();
+    work()?;
+    Ok(began.elapsed().as_secs_f64() * 1e3)
 }
 
 fn about(work: Work, by: By) -> About {
@@ -93,128 +181,20 @@ fn about(work: Work, by: By) -> About {
     }
 }
 
-fn row(about: About, samples: Vec<f64>, why: Option<String>) -> Row {
-    let absent = why.map(|reason| Absent {
-        name: SUBJECT.to_owned(),
-        reason,
-    });
-    let series = Series {
-        name: SUBJECT.to_owned(),
-        samples,
-    };
+fn row(by: By, work: Work, about: About, contenders: &[Contender<'_>]) -> Row {
+    let there = || (contenders.iter()).filter(|it| it.by.is_none_or(|its| its == by));
+    let mut notes = vec![
+        "from the start of a command's process to its end; each port is an entry of its own, \
+         published in both families"
+            .to_owned(),
+    ];
+    if matches!(work, Work::Apply) {
+        notes.extend(there().filter_map(|it| it.note.clone()));
+    }
     Row {
         about,
-        series: if absent.is_none() {
-            vec![series]
-        } else {
-            Vec::new()
-        },
-        absent: absent.into_iter().collect(),
-        notes: vec![
-            "from the start of the command's process to its end; each port is an entry of its \
-             own, published in both families"
-                .to_owned(),
-        ],
-    }
-}
-
-/// An instance with four containers. The instance goes before the host it stands on.
-struct Standing {
-    run: Option<Child>,
-    instance: Instance,
-    topology: Topology,
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        if let Some(run) = &mut self.run {
-            // A failure here must not hide what was measured.
-            let _ = run.kill();
-            let _ = run.wait();
-        }
-    }
-}
-
-impl Standing {
-    fn set_up(choice: &Choice, by: By) -> Result<Self> {
-        let topology = Topology::create();
-        let instance = Instance::new(&topology.id, &topology.host).with_binary(&choice.netbpf);
-        let mut standing = Self {
-            run: None,
-            instance,
-            topology,
-        };
-        standing.apply(0)?;
-        if by == By::Run {
-            standing.start()?;
-        }
-        Ok(standing)
-    }
-
-    fn start(&mut self) -> Result<()> {
-        let mut run = self.instance.command(&["run"]);
-        run.stdout(Stdio::null()).stderr(Stdio::null());
-        self.run = Some(run.spawn().context("netbpf run")?);
-        let socket = self.instance.run_dir().join("control.sock");
-        netns::wait_until("netbpf run listens", Duration::from_secs(20), || {
-            socket.exists()
-        });
-        Ok(())
-    }
-
-    fn measure(&self, pace: &Pace) -> Result<Samples> {
-        let mut samples = Samples::default();
-        let add = ["--quiet", "port", "add", "c0", ONE_MORE];
-        let remove = ["--quiet", "port", "rm", "c0", ONE_MORE];
-        for _ in 0..pace.rounds {
-            stop::check()?;
-            self.apply(0)?;
-            samples[0].push(self.apply(PORTS)?);
-            samples[1].push(self.time(&add)?);
-            samples[2].push(self.time(&remove)?);
-        }
-        Ok(samples)
-    }
-
-    fn apply(&self, ports: u16) -> Result<f64> {
-        let path = self.instance.write_config(&self.config(ports));
-        self.time(&["--quiet", "apply", &path.to_string_lossy()])
-    }
-
-    fn time(&self, arguments: &[&str]) -> Result<f64> {
-        let mut command = self.instance.command(arguments);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let begin = Instant::now();
-        let ended = command.spawn()?.wait_with_output()?;
-        let took = begin.elapsed();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        ensure!(
-            ended.status.success(),
-            "netbpf {}: {said}",
-            arguments.join(" ")
-        );
-        Ok(took.as_secs_f64() * 1e3)
-    }
-
-    /// Four containers that share the ports among them.
-    fn config(&self, ports: u16) -> String {
-        const CONTAINERS: u16 = 4;
-        let mut text = "[[network]]\nname = \"front\"\n\
-             subnets = [\"172.28.0.0/24\", \"fd00:28::/64\"]\n"
-            .to_owned();
-        for container in 0..CONTAINERS {
-            let id = &self.topology.id;
-            // Writing to a string never fails.
-            let _ = write!(
-                text,
-                "[[container]]\nname = \"c{container}\"\nnetns = \"/run/netns/{id}-c{container}\"\n\
-                 networks = [{{ name = \"front\" }}]\npublish = ["
-            );
-            for port in (container..ports).step_by(usize::from(CONTAINERS)) {
-                let _ = write!(text, "\"{}:{}\", ", FIRST + port, 1000 + port);
-            }
-            text.push_str("]\n");
-        }
-        text
+        series: there().filter_map(|it| it.series(work)).collect(),
+        absent: there().filter_map(Contender::absent).collect(),
+        notes,
     }
 }

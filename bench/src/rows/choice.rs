@@ -1,6 +1,10 @@
 //! What the user wants, and the hosts that most rows share.
 
-use std::{cell::OnceCell, path::PathBuf, time::Instant};
+use std::{
+    cell::{OnceCell, RefCell},
+    path::PathBuf,
+    time::Instant,
+};
 
 use anyhow::Result;
 
@@ -24,6 +28,7 @@ pub struct Choice {
     pub pace: Pace,
     common: OnceCell<Sites>,
     pool: OnceCell<Result<Pool>>,
+    many: RefCell<Option<Sites>>,
 }
 
 impl Choice {
@@ -35,6 +40,7 @@ impl Choice {
             pace,
             common: OnceCell::new(),
             pool: OnceCell::new(),
+            many: RefCell::default(),
         }
     }
 
@@ -74,5 +80,36 @@ impl Choice {
             eprintln!("bench: the virtual IPs are set up in {seconds:.1} s");
             pool
         })
+    }
+
+    /// Hosts with this many published ports, for `work`. They stand until the end of the run, once
+    /// the first row asks for them, and their ports grow in number where they stand: rows have to
+    /// ask for fewer ports first.
+    pub fn with_ports<T>(&self, ports: u16, work: impl FnOnce(&Sites) -> T) -> T {
+        let mut many = self.many.borrow_mut();
+        let many = many.get_or_insert_with(|| self.set_up_many());
+        many.change(|_, site| {
+            if site.ports < ports {
+                site.grow(ports)
+            } else {
+                Ok(())
+            }
+        });
+        work(many)
+    }
+
+    fn set_up_many(&self) -> Sites {
+        let (netbpf, first) = (&self.netbpf, self.pace.by_dockerd);
+        let docker = |name, backend| {
+            Wanted::new(name, move || {
+                peers::docker::site(backend, Proxy::Process, first)
+            })
+        };
+        Sites::set_up(vec![
+            Wanted::new(SUBJECT, move || peers::netbpf::site(netbpf, first)),
+            docker(DOCKER_NFT, Backend::Nft),
+            docker(DOCKER_LEGACY, Backend::Legacy),
+            Wanted::new(NFT_MAPS, move || peers::nft_maps::site(first)),
+        ])
     }
 }

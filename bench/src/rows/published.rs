@@ -8,10 +8,7 @@ use super::{
     path::{Path, in_both_families, no_worse_than, with_loopback_beside_streams},
 };
 use crate::{
-    peers::{
-        self, DOCKER_LEGACY, DOCKER_NFT, NFT_MAPS, PLAIN, PORT, Site, Sites, Wanted,
-        docker::{self, Backend, Proxy},
-    },
+    peers::{DOCKER_LEGACY, DOCKER_NFT, NFT_MAPS, PLAIN, PORT, Site},
     pin::Cpus,
     row::{Row, SUBJECT, Target},
     work::{Ends, Load, Number},
@@ -33,7 +30,6 @@ const ONE_PORT: &str = "netbpf, 1 port";
 /// When the user ends the run.
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let mut rows = one(choice)?;
-    let mut standing: Option<Sites> = None;
     let by_dockerd = choice.pace.by_dockerd;
     for ports in MANY {
         let path = Path {
@@ -49,17 +45,13 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             targets: &|_, _, _| targets_of_many(ports),
         };
         if path.is_chosen(choice) {
-            let standing = standing.get_or_insert_with(|| many(choice));
-            standing.change(|_, site| site.grow(ports));
-            rows.extend(path.measure(choice, |_, _| {
-                standing
-                    .choose(&[SUBJECT, DOCKER_NFT, DOCKER_LEGACY, NFT_MAPS])
-                    .and(
-                        choice
-                            .common()
-                            .choose(&[SUBJECT])
-                            .renamed(SUBJECT, ONE_PORT),
-                    )
+            rows.extend(choice.with_ports(ports, |sites| {
+                path.measure(choice, |_, _| {
+                    let one = choice.common().choose(&[SUBJECT]);
+                    sites
+                        .choose(&[SUBJECT, DOCKER_NFT, DOCKER_LEGACY, NFT_MAPS])
+                        .and(one.renamed(SUBJECT, ONE_PORT))
+                })
             })?);
         }
     }
@@ -92,19 +84,6 @@ fn targets_of_one(load: Load, _: Family, number: &Number) -> Vec<Target> {
         ],
         Load::Rr | Load::Stream(_) | Load::Latency => vec![no_worse_than(number, PLAIN)],
     }
-}
-
-/// Hosts with many ports. Their ports grow in number where they stand.
-fn many(choice: &Choice) -> Sites {
-    let (netbpf, first) = (&choice.netbpf, choice.pace.by_dockerd);
-    let docker =
-        |name, backend| Wanted::new(name, move || docker::site(backend, Proxy::Process, first));
-    Sites::set_up(vec![
-        Wanted::new(SUBJECT, move || peers::netbpf::site(netbpf, first)),
-        docker(DOCKER_NFT, Backend::Nft),
-        docker(DOCKER_LEGACY, Backend::Legacy),
-        Wanted::new(NFT_MAPS, move || peers::nft_maps::site(first)),
-    ])
 }
 
 /// Its own rate within 3 % of that with one port; at 5,000, ten times Docker's.
