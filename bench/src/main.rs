@@ -89,8 +89,12 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
             arguments.netbpf.display()
         )
     })?;
-    let rows = rows::measure(&Choice::new(&arguments.only, netbpf, pace))?;
-    let report = Report::new(machine, &pace, rows);
+    // All hosts go before the report is written.
+    let (rows, notes) = {
+        let choice = Choice::new(&arguments.only, netbpf, pace);
+        (rows::measure(&choice)?, rows::check_generator(&choice)?)
+    };
+    let report = Report::new(machine, &pace, notes, rows);
     report.write(&arguments.out)?;
     print!("{}", markdown::render(&report));
     Ok(if report.is_whole() {

@@ -7,7 +7,7 @@ mod plot;
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     machine::Machine,
@@ -16,18 +16,20 @@ use crate::{
 };
 
 /// Everything that one run found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
     /// What it ran on.
     pub machine: Machine,
     /// How often and how long.
     pub pace: Pace,
+    /// What a reader must know beside the rows.
+    pub notes: Vec<String>,
     /// In the order in which they were measured.
     pub rows: Vec<Judged>,
 }
 
 /// A row with what became of its targets.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Judged {
     /// The row.
     #[serde(flatten)]
@@ -38,7 +40,7 @@ pub struct Judged {
 
 impl Report {
     /// Judges rows.
-    pub fn new(machine: Machine, pace: &Pace, rows: Vec<Row>) -> Self {
+    pub fn new(machine: Machine, pace: &Pace, notes: Vec<String>, rows: Vec<Row>) -> Self {
         let judge = |row: Row| {
             let targets = row.about.targets.iter();
             let judgements = targets
@@ -49,6 +51,7 @@ impl Report {
         Self {
             machine,
             pace: *pace,
+            notes,
             rows: rows.into_iter().map(judge).collect(),
         }
     }

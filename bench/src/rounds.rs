@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     row::{About, Absent, Row, Series},
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How often and for how long.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Pace {
     /// Rounds, each with one sample of each contender.
     pub rounds: usize,
@@ -44,9 +44,9 @@ impl Pace {
     /// A first impression.
     pub const QUICK: Self = Self {
         rounds: 3,
-        sample: Duration::from_millis(40),
+        sample: Duration::from_millis(30),
         warm_up: Duration::from_millis(5),
-        latency: Duration::from_millis(60),
+        latency: Duration::from_millis(50),
         by_dockerd: 10,
         slow_rounds: 1,
         one_by_one: Duration::from_millis(300),
@@ -169,7 +169,7 @@ mod tests {
         About {
             id: id.to_owned(),
             title: id.to_owned(),
-            unit: "requests/s",
+            unit: "requests/s".to_owned(),
             direction: Direction::HigherIsBetter,
             targets: Vec::new(),
         }

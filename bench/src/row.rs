@@ -1,7 +1,7 @@
 //! A row: one work on one path, the samples of everybody who did it, and what netbpf has to reach.
 //! Pure: what is measured comes from elsewhere.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::statistics::{Spread, ratios};
 
@@ -9,7 +9,7 @@ use crate::statistics::{Spread, ratios};
 pub const SUBJECT: &str = "netbpf";
 
 /// Which way a number gets better.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// A rate, for example.
@@ -19,14 +19,14 @@ pub enum Direction {
 }
 
 /// What a row is about and what it has to reach.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct About {
     /// `PATH/WORK/VARIANT`, by which `--only` chooses.
     pub id: String,
     /// One line for people.
     pub title: String,
     /// What the samples count: `requests/s`, `ns`, …
-    pub unit: &'static str,
+    pub unit: String,
     /// Which way they get better.
     pub direction: Direction,
     /// What the subject has to reach.
@@ -34,7 +34,7 @@ pub struct About {
 }
 
 /// What the subject has to reach.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Target {
     /// The series that the subject is divided by; `None`: the bound is in the row's unit.
     pub peer: Option<String>,
@@ -45,7 +45,7 @@ pub struct Target {
 }
 
 /// From which side a bound must hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sense {
     /// The value must not be below.
@@ -83,7 +83,7 @@ impl Target {
 }
 
 /// What one contender measured, one sample a round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Series {
     /// Whose samples these are: [`SUBJECT`], or a peer's name.
     pub name: String,
@@ -92,7 +92,7 @@ pub struct Series {
 }
 
 /// A contender that could not take part.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Absent {
     /// Its name.
     pub name: String,
@@ -101,7 +101,7 @@ pub struct Absent {
 }
 
 /// A measured row.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
     /// What it is about.
     #[serde(flatten)]
@@ -115,7 +115,7 @@ pub struct Row {
 }
 
 /// What became of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judgement {
     /// The median reaches it.
@@ -189,7 +189,7 @@ mod tests {
             about: About {
                 id: "path/work".to_owned(),
                 title: "a work on a path".to_owned(),
-                unit: "requests/s",
+                unit: "requests/s".to_owned(),
                 direction: Direction::HigherIsBetter,
                 targets: Vec::new(),
             },

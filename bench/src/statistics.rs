@@ -1,9 +1,9 @@
 //! Medians, quartiles and ratios of samples. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How samples are spread. Quartiles are interpolated between neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Spread {
     /// The smallest sample.
     pub min: f64,

@@ -34,7 +34,7 @@ const TOOLS: [Tool; 4] = [
 ];
 
 /// What the bench compares with, and what it needs for that.
-const PEERS: [Tool; 4] = [
+const PEERS: [Tool; 6] = [
     ("dockerd", "docker.io", "Docker, whose rules are compared"),
     ("iptables", "iptables", "carries Docker's rules"),
     (
@@ -46,6 +46,16 @@ const PEERS: [Tool; 4] = [
         "conntrack",
         "conntrack",
         "forgets connections that peers tracked",
+    ),
+    (
+        "ethtool",
+        "ethtool",
+        "shows whether all that is compared offloads the same",
+    ),
+    (
+        "iperf3",
+        "iperf3",
+        "what the bench's streams are checked against",
     ),
 ];
 

@@ -7,6 +7,7 @@ pub mod docker;
 pub mod loopback;
 pub mod netbpf;
 pub mod nft_maps;
+mod offloads;
 pub mod rules;
 mod sites;
 

@@ -7,7 +7,7 @@ use std::{mem, thread, time::Instant};
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{Site, set_up};
+use super::{Site, offloads, set_up};
 use crate::{
     rounds::{Contender, Pace, Plan},
     row::{About, Absent},
@@ -36,10 +36,16 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Makes what can be made.
+    /// Makes what can be made. Whose interfaces offload otherwise than those of the others does not
+    /// stand.
     pub fn set_up(wanted: Vec<Wanted>) -> Self {
         let wanted = wanted.into_iter().map(|it| (it.name, it.make));
-        Self::gather(at_once(wanted, "is set up", |_, make| make()), Vec::new())
+        let made = at_once(wanted, "is set up", |_, make| {
+            let site = make()?;
+            offloads::demand_defaults(&site)?;
+            Ok(site)
+        });
+        Self::gather(made, Vec::new())
     }
 
     /// Changes all of them; a host that can't be changed stands no longer.

@@ -33,6 +33,9 @@ pub fn render(report: &Report) -> String {
         report.pace.warm_up.as_millis(),
     );
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));
+    for note in &report.notes {
+        let _ = writeln!(text, "{note}\n");
+    }
     for judged in &report.rows {
         text.push_str(&section(judged));
     }
@@ -42,7 +45,7 @@ pub fn render(report: &Report) -> String {
 fn section(judged: &Judged) -> String {
     let row = &judged.row;
     let mut text = format!("## {}\n\n`{}`\n\n", row.about.title, row.about.id);
-    let unit = row.about.unit;
+    let unit = &row.about.unit;
     let _ = writeln!(
         text,
         "| who | {unit}, median (range) | {SUBJECT} ÷ who |\n| --- | --- | --- |"
@@ -140,7 +143,7 @@ mod tests {
             about: About {
                 id: "path/work".to_owned(),
                 title: "a work on a path".to_owned(),
-                unit: "requests/s",
+                unit: "requests/s".to_owned(),
                 direction: Direction::HigherIsBetter,
                 targets: vec![
                     Target::at_least(1.5, "plain"),
@@ -167,7 +170,12 @@ mod tests {
             slow_rounds: 1,
             one_by_one: Duration::ZERO,
         };
-        Report::new(Machine::look(), &pace, vec![row])
+        Report::new(
+            Machine::look(),
+            &pace,
+            vec!["all was noted".to_owned()],
+            vec![row],
+        )
     }
 
     #[test]
@@ -181,6 +189,7 @@ mod tests {
             "- ≥ 2.50 × plain: **not reached**, 2.000, short by 20.0 %",
             "- ≥ 1.00 × absent: **not measured**",
             "- it was noted",
+            "all was noted",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

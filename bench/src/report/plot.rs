@@ -65,11 +65,24 @@ fn lines(row: &Row) -> Vec<Line> {
         .filter_map(|series| {
             Some(Line {
                 name: format!("{} ÷ {}", row.about.id, series.name),
-                ratio: row.ratio(&series.name)?,
+                // A logarithmic scale has no place for nothing, nor for what nothing divides.
+                ratio: row.ratio(&series.name).filter(has_a_place)?,
                 direction: row.about.direction,
             })
         })
         .collect()
+}
+
+fn has_a_place(ratio: &Spread) -> bool {
+    let Spread {
+        lower,
+        median,
+        upper,
+        ..
+    } = *ratio;
+    [lower, median, upper]
+        .iter()
+        .all(|it| it.is_finite() && *it > 0.0)
 }
 
 fn picture(path: &str, lines: &[Line], file: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -161,6 +174,15 @@ mod tests {
         assert_eq!(color(&line(&[1.2, 1.3], lower)), WORSE);
         assert_eq!(color(&line(&[0.8, 0.9], lower)), BETTER);
         assert_eq!(color(&line(&[0.5, 1.5], higher)), EVEN);
+    }
+
+    #[test]
+    fn what_is_divided_by_nothing_has_no_place_in_a_picture() {
+        let spread = |ratios: &[f64]| Spread::of(ratios).expect("there are ratios");
+        assert!(has_a_place(&spread(&[0.5, 1.0, 2.0])));
+        assert!(!has_a_place(&spread(&[0.0, 0.0, 2.0])));
+        assert!(!has_a_place(&spread(&[1.0, f64::INFINITY])));
+        assert!(!has_a_place(&spread(&[f64::NAN])));
     }
 
     #[test]

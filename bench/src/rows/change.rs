@@ -6,9 +6,9 @@
 mod ours;
 mod theirs;
 
-use std::time::Instant;
+use std::{thread, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::Choice;
 use crate::{
@@ -32,9 +32,9 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     if abouts.is_empty() {
         return Ok(Vec::new());
     }
-    let ours = By::ALL.map(|by| Contender::ours(choice, by));
+    let ours = ours(choice);
     choice.with_ports(PORTS, |sites| {
-        let mut contenders = Vec::from(ours);
+        let mut contenders = ours;
         contenders.extend(theirs::contenders(sites, &choice.pace));
         for round in 0..choice.pace.rounds {
             for contender in &mut contenders {
@@ -114,9 +114,8 @@ impl<'s> Contender<'s> {
         }
     }
 
-    fn ours(choice: &Choice, by: By) -> Self {
-        let standing = set_up(|| ours::Standing::set_up(choice, by));
-        let mut this = Self::new(SUBJECT, choice.pace.rounds, || Ok(Sample::default()));
+    fn ours(by: By, rounds: usize, standing: Result<ours::Standing>) -> Self {
+        let mut this = Self::new(SUBJECT, rounds, || Ok(Sample::default()));
         this.by = Some(by);
         this.sampler = match standing {
             Ok(standing) => Ok(Box::new(move || standing.sample())),
@@ -155,6 +154,19 @@ impl<'s> Contender<'s> {
     }
 }
 
+/// netbpf in both ways, set up at the same time.
+fn ours<'s>(choice: &Choice) -> Vec<Contender<'s>> {
+    let (netbpf, rounds) = (&*choice.netbpf, choice.pace.rounds);
+    let standing = thread::scope(|scope| {
+        let begun =
+            By::ALL.map(|by| scope.spawn(move || set_up(|| ours::Standing::set_up(netbpf, by))));
+        begun.map(|it| it.join().unwrap_or_else(|_| Err(anyhow!("it panicked"))))
+    });
+    let both = By::ALL.into_iter().zip(standing);
+    both.map(|(by, standing)| Contender::ours(by, rounds, standing))
+        .collect()
+}
+
 /// How long it takes, in milliseconds.
 fn time(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let began = Instant::now();
@@ -175,7 +187,7 @@ fn about(work: Work, by: By) -> About {
     About {
         id: format!("change/{name}/{by}"),
         title: format!("{what}, by {how}"),
-        unit: "ms",
+        unit: "ms".to_owned(),
         direction: Direction::LowerIsBetter,
         targets: vec![Target::within(bound)],
     }

@@ -2,7 +2,8 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    thread,
     time::Instant,
 };
 
@@ -10,7 +11,8 @@ use anyhow::Result;
 
 use crate::{
     peers::{
-        self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, LOOPBACK, NFT_MAPS, PLAIN, Sites, Wanted,
+        self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, DOCKER_NO_PROXY, LOOPBACK, NFT_MAPS, PLAIN, Sites,
+        Wanted,
         docker::{Backend, Proxy},
         netbpf::Pool,
     },
@@ -28,6 +30,7 @@ pub struct Choice {
     pub pace: Pace,
     common: OnceCell<Sites>,
     pool: OnceCell<Result<Pool>>,
+    without_proxy: OnceCell<Sites>,
     many: RefCell<Option<Sites>>,
 }
 
@@ -40,6 +43,7 @@ impl Choice {
             pace,
             common: OnceCell::new(),
             pool: OnceCell::new(),
+            without_proxy: OnceCell::new(),
             many: RefCell::default(),
         }
     }
@@ -49,67 +53,92 @@ impl Choice {
         id.contains(&self.word)
     }
 
-    /// Every contender on a host of its own, with one published port. They stand until the end of
-    /// the run, once the first row asks for them.
-    pub fn common(&self) -> &Sites {
-        let netbpf = &self.netbpf;
-        self.common.get_or_init(|| {
-            Sites::set_up(vec![
-                Wanted::new(SUBJECT, || peers::netbpf::site(netbpf, 1)),
-                Wanted::new(DOCKER_NFT, || {
-                    peers::docker::site(Backend::Nft, Proxy::Process, 1)
-                }),
-                Wanted::new(DOCKER_LEGACY, || {
-                    peers::docker::site(Backend::Legacy, Proxy::Process, 1)
-                }),
-                Wanted::new(NFT_MAPS, || peers::nft_maps::site(1)),
-                Wanted::new(PLAIN, || Ok(peers::bed::plain())),
-                Wanted::new(DIRECT, || Ok(peers::direct_veth::site())),
-                Wanted::new(LOOPBACK, || Ok(peers::loopback::site())),
-            ])
-        })
-    }
-
-    /// The host with virtual IPs, or why there is none. It stands until the end of the run, once
-    /// the first row asks for it.
-    pub fn pool(&self) -> &Result<Pool> {
-        self.pool.get_or_init(|| {
-            let began = Instant::now();
-            let pool = peers::set_up(|| Pool::set_up(&self.netbpf));
-            let seconds = began.elapsed().as_secs_f64();
-            eprintln!("bench: the virtual IPs are set up in {seconds:.1} s");
-            pool
-        })
-    }
-
-    /// Hosts with this many published ports, for `work`. They stand until the end of the run, once
-    /// the first row asks for them, and their ports grow in number where they stand: rows have to
-    /// ask for fewer ports first.
-    pub fn with_ports<T>(&self, ports: u16, work: impl FnOnce(&Sites) -> T) -> T {
-        let mut many = self.many.borrow_mut();
-        let many = many.get_or_insert_with(|| self.set_up_many());
-        many.change(|_, site| {
-            if site.ports < ports {
-                site.grow(ports)
-            } else {
-                Ok(())
-            }
+    /// Sets up at the same time what every row together needs, if every row is to be measured;
+    /// else each host is set up once the first row asks for it.
+    pub fn prepare(&self) {
+        if !self.word.is_empty() {
+            return;
+        }
+        let (netbpf, first) = (&*self.netbpf, self.pace.by_dockerd);
+        let (common, without_proxy, many, pool) = thread::scope(|scope| {
+            let common = scope.spawn(|| common(netbpf));
+            let without_proxy = scope.spawn(without_proxy);
+            let many = scope.spawn(|| many(netbpf, first));
+            let pool = pool(netbpf);
+            (common.join(), without_proxy.join(), many.join(), pool)
         });
-        work(many)
+        // What panicked is set up again where a row asks for it, and says why it can't be.
+        let _ = common.map(|common| self.common.set(common));
+        let _ = without_proxy.map(|without| self.without_proxy.set(without));
+        let _ = many.map(|many| self.many.replace(Some(many)));
+        let _ = self.pool.set(pool);
     }
 
-    fn set_up_many(&self) -> Sites {
-        let (netbpf, first) = (&self.netbpf, self.pace.by_dockerd);
-        let docker = |name, backend| {
-            Wanted::new(name, move || {
-                peers::docker::site(backend, Proxy::Process, first)
-            })
-        };
-        Sites::set_up(vec![
-            Wanted::new(SUBJECT, move || peers::netbpf::site(netbpf, first)),
-            docker(DOCKER_NFT, Backend::Nft),
-            docker(DOCKER_LEGACY, Backend::Legacy),
-            Wanted::new(NFT_MAPS, move || peers::nft_maps::site(first)),
-        ])
+    /// Every contender on a host of its own, with one published port. They stand until the end of
+    /// the run.
+    pub fn common(&self) -> &Sites {
+        self.common.get_or_init(|| common(&self.netbpf))
     }
+
+    /// Docker without its proxy, in the same way.
+    pub fn without_proxy(&self) -> &Sites {
+        self.without_proxy.get_or_init(without_proxy)
+    }
+
+    /// The host with virtual IPs, or why there is none.
+    pub fn pool(&self) -> &Result<Pool> {
+        self.pool.get_or_init(|| pool(&self.netbpf))
+    }
+
+    /// Hosts with this many published ports, for `work`. Their ports grow in number where they
+    /// stand: rows have to ask for fewer ports first.
+    pub fn with_ports<T>(&self, ports: u16, work: impl FnOnce(&Sites) -> T) -> T {
+        let mut many_ports = self.many.borrow_mut();
+        let first = self.pace.by_dockerd;
+        let many_ports = many_ports.get_or_insert_with(|| many(&self.netbpf, first));
+        many_ports.change(|_, site| {
+            if site.ports < ports {
+                site.grow(ports)?;
+            }
+            Ok(())
+        });
+        work(many_ports)
+    }
+}
+
+fn common(netbpf: &Path) -> Sites {
+    let docker = |backend| move || peers::docker::site(backend, Proxy::Process, 1);
+    Sites::set_up(vec![
+        Wanted::new(SUBJECT, || peers::netbpf::site(netbpf, 1)),
+        Wanted::new(DOCKER_NFT, docker(Backend::Nft)),
+        Wanted::new(DOCKER_LEGACY, docker(Backend::Legacy)),
+        Wanted::new(NFT_MAPS, || peers::nft_maps::site(1)),
+        Wanted::new(PLAIN, || Ok(peers::bed::plain())),
+        Wanted::new(DIRECT, || Ok(peers::direct_veth::site())),
+        Wanted::new(LOOPBACK, || Ok(peers::loopback::site())),
+    ])
+}
+
+fn without_proxy() -> Sites {
+    Sites::set_up(vec![Wanted::new(DOCKER_NO_PROXY, || {
+        peers::docker::site(Backend::Nft, Proxy::Rules, 1)
+    })])
+}
+
+fn many(netbpf: &Path, first: u16) -> Sites {
+    let docker = |backend| move || peers::docker::site(backend, Proxy::Process, first);
+    Sites::set_up(vec![
+        Wanted::new(SUBJECT, move || peers::netbpf::site(netbpf, first)),
+        Wanted::new(DOCKER_NFT, docker(Backend::Nft)),
+        Wanted::new(DOCKER_LEGACY, docker(Backend::Legacy)),
+        Wanted::new(NFT_MAPS, move || peers::nft_maps::site(first)),
+    ])
+}
+
+fn pool(netbpf: &Path) -> Result<Pool> {
+    let began = Instant::now();
+    let pool = peers::set_up(|| Pool::set_up(netbpf));
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!("bench: the virtual IPs are set up in {seconds:.1} s");
+    pool
 }

@@ -58,7 +58,7 @@ fn row(case: Case, at: usize, rounds: &[Round], counts: Counts) -> Row {
         about: About {
             id: id(case),
             title: format!("{hook} ({way}): {what}, {}", case.family.name()),
-            unit: "ns",
+            unit: "ns".to_owned(),
             direction: Direction::LowerIsBetter,
             targets: vec![Target::within(bound)],
         },

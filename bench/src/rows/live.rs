@@ -194,7 +194,7 @@ impl Way {
             about: About {
                 id: self.id(hook, kind, family),
                 title: format!("{hook_name}, live, {title}: {what}, {family_name}"),
-                unit: "ns",
+                unit: "ns".to_owned(),
                 direction: Direction::LowerIsBetter,
                 targets: vec![Target::within(bound)],
             },

@@ -10,10 +10,7 @@ use super::{
     path::{Path, in_both_families, no_worse_than, with_loopback_beside_streams},
 };
 use crate::{
-    peers::{
-        self, DOCKER_NFT, DOCKER_NO_PROXY, DOCKER_PROXY, PLAIN, PORT, Site, Sites, Wanted,
-        docker::{Backend, Proxy},
-    },
+    peers::{DOCKER_NFT, DOCKER_NO_PROXY, DOCKER_PROXY, PLAIN, PORT, Site},
     pin::Cpus,
     row::{Row, SUBJECT, Target},
     work::{Ends, Load, Number},
@@ -33,15 +30,9 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         notes: Vec::new(),
         targets: &targets,
     };
-    if !path.is_chosen(choice) {
-        return Ok(Vec::new());
-    }
-    let without = Sites::set_up(vec![Wanted::new(DOCKER_NO_PROXY, || {
-        peers::docker::site(Backend::Nft, Proxy::Rules, 1)
-    })]);
     path.measure(choice, |load, family| {
         let who = with_loopback_beside_streams(&[SUBJECT, DOCKER_NFT, PLAIN], load);
-        let without = without.choose(&[DOCKER_NO_PROXY]);
+        let without = choice.without_proxy().choose(&[DOCKER_NO_PROXY]);
         choice
             .common()
             .choose(&who)

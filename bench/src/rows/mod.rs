@@ -3,6 +3,7 @@
 mod change;
 mod choice;
 mod containers;
+mod generator;
 mod hooks;
 mod live;
 mod local;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 pub use choice::Choice;
+pub use generator::check as check_generator;
 
 use crate::row::Row;
 
@@ -38,6 +40,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         ("change", change::measure),
         ("scale", scale::measure),
     ];
+    choice.prepare();
     let mut rows = Vec::new();
     for (name, measure) in files {
         let began = Instant::now();

@@ -94,7 +94,7 @@ pub fn about(
         About {
             id,
             title,
-            unit: number.unit,
+            unit: number.unit.to_owned(),
             direction: number.direction,
             targets: targets(&number),
         }

@@ -45,15 +45,23 @@ const CONTAINERS: usize = 10;
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     if choice.has("scale/plan/time") || choice.has("scale/plan/memory") {
-        rows.extend(plan_rows(choice)?);
+        rows.extend(timed("plan", || plan_rows(choice))?);
     }
     if choice.has("scale/maps/memory") {
-        rows.push(maps_row()?);
+        rows.push(timed("maps", maps_row)?);
     }
     if choice.has("scale/packet") {
-        rows.extend(packet_rows(choice)?);
+        rows.extend(timed("packet", || packet_rows(choice))?);
     }
     Ok(rows)
+}
+
+fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    let done = work();
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!("bench: scale/{what} is measured in {seconds:.1} s");
+    done
 }
 
 fn name(networks: usize) -> String {
@@ -61,7 +69,7 @@ fn name(networks: usize) -> String {
 }
 
 /// The row whose subject is the greatest size, the smallest of which is multiplied by the bound.
-fn row(id: &str, title: &str, unit: &'static str, samples: [Vec<f64>; 3]) -> Row {
+fn row(id: &str, title: &str, unit: &str, samples: [Vec<f64>; 3]) -> Row {
     let [small, middle, great] = samples;
     let factor = SIZES[2] as f64 / SIZES[0] as f64;
     let series = |name: String, samples| Series { name, samples };
@@ -69,7 +77,7 @@ fn row(id: &str, title: &str, unit: &'static str, samples: [Vec<f64>; 3]) -> Row
         about: About {
             id: id.to_owned(),
             title: title.to_owned(),
-            unit,
+            unit: unit.to_owned(),
             direction: Direction::LowerIsBetter,
             targets: vec![Target::at_most(factor, &name(SIZES[0]))],
         },
@@ -91,7 +99,7 @@ fn plan_rows(choice: &Choice) -> Result<Vec<Row>> {
     let (mut times, mut memories): ([Vec<f64>; 3], [Vec<f64>; 3]) = Default::default();
     let topology = peers::set_up(|| Ok(Topology::create()))?;
     let instance = Instance::new(&topology.id, &topology.host).with_binary(&choice.netbpf);
-    for _ in 0..choice.pace.rounds {
+    for _ in 0..choice.pace.slow_rounds {
         for (at, size) in SIZES.into_iter().enumerate() {
             stop::check()?;
             let path = instance.write_config(&document(size));
@@ -175,7 +183,7 @@ fn packet_rows(choice: &Choice) -> Result<Vec<Row>> {
                 about: About {
                     id: format!("scale/packet/{}", case.name()),
                     title: format!("{} with 1,000 networks of 10 containers", case.name()),
-                    unit: "ns",
+                    unit: "ns".to_owned(),
                     direction: Direction::LowerIsBetter,
                     targets: vec![Target::at_most(1.03, SMALL)],
                 },

@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write as _,
+    path::Path,
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
@@ -11,7 +12,6 @@ use anyhow::{Context as _, Result, ensure};
 use netbpf_tests::{netns, product::Instance, topology::Topology};
 
 use super::{By, PORTS, Sample};
-use crate::rows::Choice;
 
 /// The first of the ports on the host.
 const FIRST: u16 = 10_000;
@@ -45,9 +45,9 @@ impl Standing {
     /// # Panics
     ///
     /// When the machines can't be made.
-    pub fn set_up(choice: &Choice, by: By) -> Result<Self> {
+    pub fn set_up(netbpf: &Path, by: By) -> Result<Self> {
         let topology = Topology::create();
-        let instance = Instance::new(&topology.id, &topology.host).with_binary(&choice.netbpf);
+        let instance = Instance::new(&topology.id, &topology.host).with_binary(netbpf);
         let mut standing = Self {
             run: None,
             instance,
