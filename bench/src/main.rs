@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use netbpf_bench::{
     guard::Guard,
     machine::Machine,
-    report::{Report, markdown},
+    report::{Report, kept, markdown},
     rounds::Pace,
     rows::{self, Choice},
     stop, work,
@@ -47,6 +47,15 @@ enum Action {
         #[arg(default_value = "bench/guard.json")]
         file: PathBuf,
     },
+    /// Keeps the report of the last run, and writes the README's figures from it.
+    Readme {
+        /// Where it is kept.
+        #[arg(long, default_value = "bench/kept/report.json")]
+        kept: PathBuf,
+        /// The README.
+        #[arg(default_value = "README.md")]
+        file: PathBuf,
+    },
     /// One end of a load, as a process of its own.
     #[command(hide = true)]
     Work {
@@ -60,6 +69,10 @@ fn main() -> ExitCode {
     let ended = match &arguments.action {
         Some(Action::Work { task }) => work::perform(task).map(|()| ExitCode::SUCCESS),
         Some(Action::Guard { file }) => keep(file),
+        Some(Action::Readme { kept, file }) => {
+            let report = arguments.out.join("report.json");
+            kept::keep(&report, kept, file).map(|()| ExitCode::SUCCESS)
+        }
         None => measure(&arguments),
     };
     ended.unwrap_or_else(|error| {

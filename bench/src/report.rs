@@ -1,6 +1,7 @@
 //! The report of a run: what was measured on what, as JSON for programs, Markdown for people,
 //! and pictures.
 
+pub mod kept;
 pub mod markdown;
 mod plot;
 
@@ -34,7 +35,8 @@ pub struct Judged {
     /// The row.
     #[serde(flatten)]
     pub row: Row,
-    /// In the order of its targets.
+    /// In the order of its targets. They follow from the samples.
+    #[serde(skip_deserializing)]
     pub judgements: Vec<(Target, Judgement)>,
 }
 

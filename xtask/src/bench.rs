@@ -6,10 +6,13 @@ use crate::{command, product, setup};
 
 /// Measures, with these arguments for the bench.
 pub fn bench(arguments: &[String]) -> Result<()> {
-    command::require_root("measuring in network namespaces")?;
     setup::ensure()?;
-    setup::ensure_peers()?;
-    command::run(command::cargo("build").args(["--release", "--package", "netbpf"]))?;
+    // What was measured needs no peers and no product to be kept.
+    if arguments.first().is_none_or(|first| first != "readme") {
+        command::require_root("measuring in network namespaces")?;
+        setup::ensure_peers()?;
+        command::run(command::cargo("build").args(["--release", "--package", "netbpf"]))?;
+    }
     product::build()?;
     let mut bench = command::program(product::path("bench")?);
     bench

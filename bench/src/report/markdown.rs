@@ -89,16 +89,21 @@ fn ratio_to(row: &Row, name: &str) -> String {
     }
 }
 
-/// What became of a target, in words.
-pub fn sentence(target: &Target, judgement: &Judgement, unit: &str) -> String {
+/// What a target demands, in words.
+pub fn goal(target: &Target, unit: &str) -> String {
     let sense = match target.sense {
         Sense::AtLeast => "≥",
         Sense::AtMost => "≤",
     };
-    let goal = match &target.peer {
+    match &target.peer {
         Some(peer) => format!("{sense} {:.2} × {peer}", target.bound),
         None => format!("{sense} {} {unit}", number(target.bound)),
-    };
+    }
+}
+
+/// What became of a target, in words.
+pub fn sentence(target: &Target, judgement: &Judgement, unit: &str) -> String {
+    let goal = goal(target, unit);
     let shown = |spread: &Spread| match &target.peer {
         Some(_) => format!("{:.3}", spread.median),
         None => number(spread.median),
