@@ -79,7 +79,7 @@ pub enum Proxy {
 ///
 /// When the machines can't be made.
 pub fn site(backend: Backend, proxy: Proxy, ports: u16) -> Result<Site> {
-    let mut daemon = Daemon::start(topology(), backend, proxy)?;
+    let daemon = Daemon::start(topology(), backend, proxy)?;
     daemon.import_image()?;
     daemon.docker(&[
         "network", "create", "--ipv6", "--subnet", SUBNET_V4, "--subnet", SUBNET_V6, "front",
@@ -94,7 +94,6 @@ pub fn site(backend: Backend, proxy: Proxy, ports: u16) -> Result<Site> {
         daemon.run_container(0, &["--publish", &publish])?,
         daemon.run_container(1, &[])?,
     ];
-    daemon.ports = ports;
     for family in Family::ALL {
         super::wait_for(&containers[0], family.host());
     }
@@ -111,8 +110,7 @@ pub fn site(backend: Backend, proxy: Proxy, ports: u16) -> Result<Site> {
 impl Standing for Daemon {
     /// Publishes more ports by the rules that dockerd would write for them.
     fn publish(&mut self, ports: u16) -> Result<()> {
-        rules::multiply(&self.topology.host, self.backend, self.ports..ports)?;
-        self.ports = self.ports.max(ports);
+        rules::multiply(&self.topology.host, self.backend, 0..ports)?;
         Ok(())
     }
 
@@ -127,8 +125,6 @@ pub struct Daemon {
     directory: TempDir,
     topology: Topology,
     backend: Backend,
-    /// How many ports there are rules for.
-    ports: u16,
 }
 
 impl Daemon {
@@ -204,7 +200,6 @@ impl Daemon {
             directory,
             topology,
             backend,
-            ports: 0,
         };
         daemon.wait_until_it_answers()?;
         Ok(daemon)

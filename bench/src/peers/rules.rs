@@ -2,6 +2,7 @@
 //! by `iptables-restore`.
 
 use std::{
+    collections::HashSet,
     io::Write as _,
     ops::Range,
     process::{Command, Stdio},
@@ -15,7 +16,9 @@ use super::{
     docker::{BY_DOCKERD, Backend},
 };
 
-/// Adds the rules of ports that are counted from the first one, in both families.
+/// Adds the rules of ports that are counted from the first one, in both families; what stands
+/// already is not added again. dockerd 20.10 takes some rules of ports that lie side by side for
+/// there when they are not, by ip6tables-legacy.
 ///
 /// # Errors
 ///
@@ -25,6 +28,7 @@ pub fn multiply(host: &Netns, backend: Backend, ports: Range<u16>) -> Result<()>
         let saved = output(&mut host.command(backend.program(&format!("{family}-save"))))?;
         let more = more_rules(&saved, ports.clone());
         ensure!(!more.is_empty(), "dockerd wrote no rule to multiply");
+        let more = without_those_of(&saved, &more);
         let mut restore = host.command(backend.program(&format!("{family}-restore")));
         feed(restore.arg("--noflush"), &more)?;
     }
@@ -154,6 +158,15 @@ fn more_rules(saved: &str, ports: Range<u16>) -> String {
     if found { text } else { String::new() }
 }
 
+fn without_those_of(saved: &str, more: &str) -> String {
+    let there: HashSet<&str> = saved
+        .lines()
+        .filter(|line| line.starts_with("-A "))
+        .collect();
+    let lines = more.lines().filter(|line| !there.contains(line));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Which published port a rule is about, counted from the first one.
 fn offset_of(rule: &str) -> Option<u16> {
     let (_, rest) = rule.split_once(" --dport ")?;
@@ -245,6 +258,17 @@ COMMIT
 COMMIT
 ";
         assert_eq!(more_rules(SAVED, 2..4), more);
+    }
+
+    #[test]
+    fn what_stands_already_is_not_added_again() {
+        let more = without_those_of(SAVED, &more_rules(SAVED, 0..3));
+        let added = more
+            .lines()
+            .filter(|line| line.contains("*filter") || line.contains("-i br-1 -o"));
+        let added: Vec<_> = added.collect();
+        assert_eq!(added.len(), 2, "{more}");
+        assert!(added[1].contains("--dport 10002"), "{more}");
     }
 
     #[test]

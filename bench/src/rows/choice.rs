@@ -97,10 +97,8 @@ impl Choice {
         let first = self.pace.by_dockerd;
         let many_ports = many_ports.get_or_insert_with(|| many(&self.netbpf, first));
         many_ports.change(|_, site| {
-            if site.ports < ports {
-                site.grow(ports)?;
-            }
-            Ok(())
+            // Also where that many were there from the beginning: dockerd may have left out some.
+            site.grow(ports.max(site.ports))
         });
         work(many_ports)
     }

@@ -38,8 +38,8 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             works: in_both_families(&[Load::Crr]),
             ends: &ends,
             notes: vec![format!(
-                "dockerd published {by_dockerd} ports, the rest was multiplied in the same form by \
-                 iptables-restore; {} ports, spread over all, are asked in turn",
+                "dockerd published {by_dockerd} ports; the rest, and what dockerd left out of these, \
+                 was multiplied in the same form by iptables-restore; {} ports, spread over all, are asked in turn",
                 ports.min(ASKED)
             )],
             targets: &|_, _, _| targets_of_many(ports),
