@@ -23,6 +23,7 @@ mod published;
 mod publishing;
 mod resolve;
 mod service;
+mod standing;
 mod subnets;
 mod surroundings;
 mod table;
@@ -35,10 +36,13 @@ use std::fmt;
 
 use toml::de::DeTable;
 
-pub use self::surroundings::Surroundings;
 use self::{
     attachment::AttachmentSpec, container::ContainerSpec, findings::Findings, host::HostSpec,
     network::NetworkSpec, service::ServiceSpec, table::Table,
+};
+pub use self::{
+    standing::{Counters, Standing},
+    surroundings::Surroundings,
 };
 use crate::{
     allocations::Allocations,

@@ -70,6 +70,13 @@ impl Value {
     }
 }
 
+impl fmt::Display for Value {
+    /// As a document has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        TomlValue::from(self).fmt(f)
+    }
+}
+
 impl From<&Value> for TomlValue {
     fn from(value: &Value) -> Self {
         match value {
@@ -229,13 +236,39 @@ pub enum Edit {
 ///
 /// [`Error::Host`], in the words of the verb: something is not there, there already, or in use.
 pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Error> {
-    let mut document: DocumentMut = text
-        .parse()
-        .map_err(|error| Error::host(format!("failed to read the desired state: {error}")))?;
-    for edit in edits {
-        edit.apply(&mut document)?;
+    let mut opened = Opened::read(text)?;
+    opened.apply(edits)?;
+    Ok(opened.text())
+}
+
+/// A document that is open for edits.
+#[derive(Clone, Debug)]
+pub struct Opened(DocumentMut);
+
+impl Opened {
+    /// Opens the document `text`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Host`]: it is none.
+    pub fn read(text: &str) -> Result<Self, Error> {
+        let read = |error| Error::host(format!("failed to read the desired state: {error}"));
+        text.parse().map(Self).map_err(read)
     }
-    Ok(document.to_string())
+
+    /// Makes edits, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`]; what came before the one that failed stays made.
+    pub fn apply(&mut self, edits: &[Edit]) -> Result<(), Error> {
+        edits.iter().try_for_each(|edit| edit.apply(&mut self.0))
+    }
+
+    /// The text that it has now.
+    pub fn text(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 impl Edit {

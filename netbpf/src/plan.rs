@@ -20,6 +20,7 @@ use netbpf_common::{
 pub use self::{
     contents::contents,
     links::{Bridge, End, Links, Namespace, alias_prefix, links},
+    published::{are_single, ports},
 };
 use crate::{
     dataplane::maps::Sizes,

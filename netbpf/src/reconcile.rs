@@ -5,7 +5,9 @@
 //! taken back by the next command. Nothing here knows what is wanted; that is [`crate::plan`]'s.
 
 mod act;
+mod keeper;
 mod noted;
+mod ports;
 mod ranges;
 mod report;
 mod reservations;
@@ -21,14 +23,15 @@ use self::{
     survey::{Purpose, Survey},
 };
 pub use self::{
+    keeper::Keeper,
     report::{Action, Change, Report},
     reservations::Reservations,
     survey::facts,
 };
 use crate::{
     allocations::{Allocations, LastIds},
-    config::{self, Fault as Wrong, Refusal, Surroundings},
-    dataplane::{self, Error as DataplaneError},
+    config::{self, Document, Fault as Wrong, Refusal, Surroundings},
+    dataplane::{self, Error as DataplaneError, maps::Contents},
     edit::{self, Edit},
     error::Error,
     host::{
@@ -115,7 +118,7 @@ pub fn apply(
     reservations: &mut Reservations,
 ) -> Result<Report> {
     let wanted = document.map_or(Wanted::Committed, Wanted::Given);
-    change(host, instance, &wanted, options, reservations)
+    Ok(change(host, instance, &wanted, options, reservations)?.report)
 }
 
 /// Makes `host` match the committed document after some edits, and says what changed. Reading,
@@ -132,7 +135,7 @@ pub fn edit(
     reservations: &mut Reservations,
 ) -> Result<Report> {
     let wanted = Wanted::Edited(edits);
-    change(host, instance, &wanted, options, reservations)
+    Ok(change(host, instance, &wanted, options, reservations)?.report)
 }
 
 fn change(
@@ -141,25 +144,38 @@ fn change(
     wanted: &Wanted<'_>,
     options: Options,
     reservations: &mut Reservations,
-) -> Result<Report> {
+) -> Result<Applied> {
     kernel::require()?;
     bpffs::require_lasting()?;
     let lock = instance.lock()?;
     let result = Applying::begin(host, instance, &lock, reservations)
-        .and_then(|mut applying| applying.run(wanted, options));
+        .and_then(|applying| applying.run(wanted, options));
     match &result {
-        Ok(Applied { now: Some(now), .. }) => reservations.keep_published(now),
-        Ok(Applied { now: None, .. }) | Err(_) => reservations.go_back(),
+        Ok(Applied {
+            kept: Some(kept), ..
+        }) => reservations.keep_published(&kept.model),
+        Ok(Applied { kept: None, .. }) | Err(_) => reservations.go_back(),
     }
     instance.remove_if_unused(lock)?;
-    result.map(|applied| applied.report)
+    result
 }
 
 /// What an apply came to.
 struct Applied {
     report: Report,
     /// What holds now; `None` where it was only told.
-    now: Option<Model>,
+    kept: Option<Kept>,
+}
+
+/// What a change that looked at the whole leaves.
+struct Kept {
+    text: String,
+    document: Document,
+    model: Model,
+    contents: Contents,
+    reserved_ports: Vec<(u16, u16)>,
+    journal: Journal,
+    allocated: Allocated,
 }
 
 /// The document that the host is to match.
@@ -193,6 +209,7 @@ pub fn recover(host: &Host, instance: &Instance) -> Result<()> {
 /// What a document means.
 struct Resolved {
     text: String,
+    document: Document,
     model: Model,
     allocations: Allocations,
     /// What an edit brought that is most likely not meant.
@@ -205,13 +222,14 @@ fn resolve(
     surroundings: Surroundings<'_>,
 ) -> Result<Resolved, Error> {
     let loaded = config::load_on(&source.path, &source.text, earlier, surroundings);
-    let (_, model, allocations) = loaded.map_err(|refusal| match refusal {
+    let (document, model, allocations) = loaded.map_err(|refusal| match refusal {
         Refusal::Document(errors) => Error::from(errors),
         // What it meets are earlier choices, and those are the state's, or the host.
         Refusal::Choices(errors) => Error::host(errors),
     })?;
     Ok(Resolved {
         text: source.text.clone(),
+        document,
         model,
         allocations,
         warnings: Vec::new(),
@@ -242,6 +260,7 @@ fn resolve_edited(
         warnings.retain(|warning| !old.warned().contains(warning));
     }
     Ok(Resolved {
+        document: new,
         model,
         allocations,
         warnings,
@@ -286,23 +305,24 @@ impl<'a> Applying<'a> {
         })
     }
 
-    fn run(&mut self, wanted: &Wanted<'_>, mut options: Options) -> Result<Applied> {
+    fn run(mut self, wanted: &Wanted<'_>, mut options: Options) -> Result<Applied> {
         self.recover(&mut Fault::None)?;
         let committed = self.instance.desired()?;
         let earlier = self.allocated.now().clone();
         let Resolved {
             text,
+            document,
             mut model,
             allocations,
             warnings,
         } = self.resolve(wanted, committed.as_deref(), &earlier)?;
-        let (survey, todo) = self.compare(&mut model, Purpose::GoOn)?;
+        let (mut survey, todo) = self.compare(&mut model, Purpose::GoOn)?;
         let report = Report {
             warnings,
             ..Report::from(todo.changes.clone())
         };
         if options.mode == Mode::DryRun {
-            return Ok(Applied { report, now: None });
+            return Ok(Applied { report, kept: None });
         }
         if !todo.steps.is_empty() {
             self.journal.begin(Pending {
@@ -310,13 +330,23 @@ impl<'a> Applying<'a> {
                 allocations: self.allocated.length(),
                 last_ids: allocations.last_ids,
             })?;
-            if let Err(error) = self.act(&model, &survey, &todo, &mut options.fault) {
-                return Err(self.take_back(error, &mut options.fault));
+            match self.act(&model, &survey, &todo, &mut options.fault) {
+                Ok(Some(written)) => survey.expected = written,
+                Ok(None) => {}
+                Err(error) => return Err(self.take_back(error, &mut options.fault)),
             }
         }
         self.commit(committed.as_deref(), &text, &allocations)?;
-        let now = Some(model);
-        Ok(Applied { report, now })
+        let kept = Some(Kept {
+            text,
+            document,
+            model,
+            contents: survey.expected,
+            reserved_ports: survey.facts.reserved_ports,
+            journal: self.journal,
+            allocated: self.allocated,
+        });
+        Ok(Applied { report, kept })
     }
 
     fn resolve(
@@ -377,13 +407,14 @@ impl<'a> Applying<'a> {
         Ok((survey, todo))
     }
 
+    /// Does the steps. Gives what the maps hold then, where it is not what was expected before.
     fn act(
         &mut self,
         model: &Model,
         survey: &Survey,
         todo: &Todo,
         fault: &mut Fault,
-    ) -> Result<()> {
+    ) -> Result<Option<Contents>> {
         let mut doer = Doer {
             host: self.host,
             instance: self.instance,
@@ -393,8 +424,9 @@ impl<'a> Applying<'a> {
             fault,
             written: None,
         };
-        doer.run(todo)?;
-        Ok(fault.before("commit")?)
+        let written = doer.run(todo)?;
+        fault.before("commit")?;
+        Ok(written)
     }
 
     /// The document last: until it is there, a kill leads back.

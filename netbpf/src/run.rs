@@ -30,14 +30,14 @@ use nix::{
 pub use self::caller::{apply, edit, purge};
 use self::{
     caller::pid_file_of,
-    control::{Asked, Clients, Request, Response, connect, listen, send, socket_of},
+    control::{Asked, Clients, Letter, Request, Response, connect, listen, send, socket_of},
 };
 use crate::{
     error::{self, Error},
-    host::{Host, watch::Watch},
-    reconcile::{self, Options, Report, Reservations, Source},
+    host::{Host, NetnsId, watch::Watch},
+    reconcile::{Keeper, Options, Report, Source},
     reserved::Sign,
-    state::Instance,
+    state::{self, Instance},
 };
 
 /// How many milliseconds the host must be quiet before what changed is looked at: one cable brings
@@ -68,8 +68,8 @@ struct Run<'a> {
     clients: Clients,
     signals: SignalFd,
     watch: Watch,
-    /// The published ports, kept from other processes.
-    reservations: Reservations,
+    /// The published ports, kept from other processes, and what stands.
+    keeper: Keeper,
     sign: Sign,
 }
 
@@ -89,10 +89,8 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
     // Before the first look at the host, so that no change after it is missed.
     let watch = Watch::open()?;
     let document = file.map(read).transpose()?;
-    let mut reservations = Reservations::lasting();
-    let document = document.as_ref();
-    let options = Options::default();
-    let report = reconcile::apply(host, instance, document, options, &mut reservations)?;
+    let mut keeper = Keeper::lasting();
+    let report = keeper.apply(host, instance, document.as_ref(), Options::default())?;
     log_changes(&report);
     let mut run = Run {
         host,
@@ -102,7 +100,7 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
         clients: Clients::new()?,
         signals,
         watch,
-        reservations,
+        keeper,
         sign: Sign::new(instance),
     };
     write_pid(instance)?;
@@ -260,20 +258,17 @@ impl Run<'_> {
     }
 
     fn apply(&mut self, document: Option<&Source>) -> Result<Report> {
-        let Self {
-            host,
-            instance,
-            reservations,
-            ..
-        } = self;
-        let applied = reconcile::apply(host, instance, document, Options::default(), reservations);
+        let options = Options::default();
+        let applied = self
+            .keeper
+            .apply(self.host, self.instance, document, options);
         self.tell_reserved();
         applied
     }
 
     /// Lets `status` know whether other processes can still take a published port.
     fn tell_reserved(&mut self) {
-        if !self.reservations.are_whole() {
+        if !self.keeper.reservations().are_whole() {
             self.sign.take_down();
             return;
         }
@@ -313,8 +308,14 @@ impl Run<'_> {
 
     fn answer(&mut self, asked: &Asked) -> Then {
         let (response, then) = match serde_json::from_slice(&asked.line) {
-            Ok(Request::End) => (Response::Done(Report::default()), Then::End),
-            Ok(request) => (self.carry_out(&request), Then::GoOn),
+            Ok(Letter { host, .. }) if host != self.host.netns().id() => {
+                (self.elsewhere(host), Then::GoOn)
+            }
+            Ok(Letter {
+                request: Request::End,
+                ..
+            }) => (Response::Done(Report::default()), Then::End),
+            Ok(letter) => (self.carry_out(&letter.request), Then::GoOn),
             Err(error) => {
                 let message = format!("not a request: {error}");
                 let exit_code = 1;
@@ -327,11 +328,28 @@ impl Run<'_> {
                 "a client on the control socket"
             );
         }
+        self.keeper.rest();
         then
     }
 
+    /// An instance acts on one namespace.
+    fn elsewhere(&self, here: NetnsId) -> Response {
+        let error = state::Error::ElsewhereBound {
+            instance: self.instance.name().to_owned(),
+            owner: self.host.netns().id(),
+            here,
+        };
+        let message = error.to_string();
+        let exit_code = 1;
+        Response::Failed { message, exit_code }
+    }
+
     fn carry_out(&mut self, request: &Request) -> Response {
-        let done = request.carry_out(self.host, self.instance, &mut self.reservations);
+        // What changed on the host and was not looked at yet is looked at with this change.
+        if self.watch.has_news() {
+            self.keeper.forget();
+        }
+        let done = request.carry_out(self.host, self.instance, &mut self.keeper);
         self.tell_reserved();
         match done {
             Ok(report) => {

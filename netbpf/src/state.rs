@@ -95,6 +95,13 @@ pub enum Error {
     Host(#[from] crate::host::Error),
 }
 
+/// A document that was replaced. Its blocks are given back when this goes, for which some
+/// filesystems take longer than for writing the new one.
+#[derive(Debug)]
+pub struct Replaced {
+    _old: Option<fs::File>,
+}
+
 /// Where the state of one instance is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Instance {
@@ -156,8 +163,20 @@ impl Instance {
     }
 
     /// Commits a document: after a crash at any point the file holds the old one or the new one.
-    pub fn write_desired(&self, _lock: &Lock, text: &str) -> Result<()> {
-        write_durably(&self.desired_path(), text.as_bytes())
+    pub fn write_desired(&self, _lock: &Lock, text: &str) -> Result<Replaced> {
+        let path = self.desired_path();
+        let old = fs::File::open(&path).ok();
+        write_durably(&path, text.as_bytes())?;
+        Ok(Replaced { _old: old })
+    }
+
+    /// The document, the automatic choices, the journal.
+    pub fn files(&self) -> [PathBuf; 3] {
+        [
+            self.desired_path(),
+            self.allocations_path(),
+            self.journal_path(),
+        ]
     }
 
     /// Takes the committed document away.

@@ -38,6 +38,22 @@ pub struct AllocationsChange {
 }
 
 impl AllocationsChange {
+    /// Mappings that go, by their places, and that come, with the places that they then have; all
+    /// lowest first.
+    pub fn of_mappings(
+        (last_ids, last_ports): (LastIds, LastPorts),
+        gone: Vec<usize>,
+        come: Vec<(usize, MappingAllocation)>,
+    ) -> Self {
+        Self {
+            last_ids,
+            last_ports,
+            gone,
+            come,
+            ..Self::default()
+        }
+    }
+
     /// How `new` differs from `old`.
     pub fn between(old: &Allocations, new: &Allocations) -> Self {
         let (gone, come) = mappings(&old.mappings, &new.mappings);

@@ -8,7 +8,6 @@ use super::check;
 use crate::{
     cli::{Apply, Cli},
     display,
-    host::{Host, kernel},
     reconcile::{Action, Change, Mode, Report, Source},
     run,
     state::Instance,
@@ -17,14 +16,12 @@ use crate::{
 /// `apply [FILE] [--dry-run]`.
 pub(super) fn apply(cli: &Cli, instance: &Instance, asked: &Apply) -> Result<()> {
     let source = asked.file.as_deref().map(read).transpose()?;
-    kernel::require()?;
-    let host = Host::enter(cli.netns.as_deref())?;
     let mode = if asked.dry_run {
         Mode::DryRun
     } else {
         Mode::Apply
     };
-    let report = run::apply(&host, instance, source.as_ref(), mode)?;
+    let report = run::apply(cli.netns.as_deref(), instance, source, mode)?;
     if asked.listing.json {
         return display::json(&report);
     }

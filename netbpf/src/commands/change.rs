@@ -15,7 +15,6 @@ use crate::{
     display,
     edit::{Edit, Kind, Value},
     error::Error,
-    host::{Host, kernel},
     reconcile::{Mode, Report},
     run,
     state::Instance,
@@ -38,9 +37,8 @@ impl Asked<'_> {
     }
 
     fn report(&self, edits: Vec<Edit>) -> Result<Report> {
-        kernel::require()?;
-        let host = Host::enter(self.cli.netns.as_deref())?;
-        let report = run::edit(&host, self.instance, edits, self.mode())?;
+        let netns = self.cli.netns.as_deref();
+        let report = run::edit(netns, self.instance, edits, self.mode())?;
         report
             .warnings
             .iter()

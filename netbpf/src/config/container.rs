@@ -29,6 +29,8 @@ pub(super) struct ContainerSpec {
     pub links: Vec<At<ContainerLink>>,
     /// The ports that it exposes, each once.
     pub expose: Vec<ExposedPort>,
+    /// Whether it publishes what it exposes.
+    pub publish_all: bool,
     /// Its published ports, one by one.
     pub publish: Vec<At<PublishSpec>>,
 }
@@ -39,6 +41,7 @@ impl ContainerSpec {
         let name = read_name(table, findings);
         let mode = mode::read(table, findings);
         let expose = published::read_expose(table, findings);
+        let publish_all = table.boolean("publish_all", findings);
         let default_netns = At {
             line: name.line,
             value: Path::new("/run/netns").join(&name.value),
@@ -49,7 +52,8 @@ impl ContainerSpec {
                 .unwrap_or(default_netns),
             attachments: attachment::read(table, findings),
             links: links::read(table, findings),
-            publish: published::read_publish(table, &expose, findings),
+            publish: published::read_publish(table, &expose, publish_all.as_ref(), findings),
+            publish_all: publish_all.is_some_and(|all| all.value),
             expose,
             source_check: table
                 .boolean("source_check", findings)

@@ -41,17 +41,18 @@ pub(super) fn read_expose(table: &Table<'_, '_>, findings: &mut Findings) -> Vec
     exposed
 }
 
-/// Reads `publish` and `publish_all`, which publishes what is exposed and not published by itself.
+/// Reads `publish`; `publish_all` publishes what is exposed and not published by itself.
 pub(super) fn read_publish(
     table: &Table<'_, '_>,
     exposed: &[ExposedPort],
+    publish_all: Option<&At<bool>>,
     findings: &mut Findings,
 ) -> Vec<At<PublishSpec>> {
     let mut all = Vec::new();
     for value in table.list("publish", findings).unwrap_or_default() {
         all.extend(read_entry(table, value, findings));
     }
-    let Some(At { line, value: true }) = table.boolean("publish_all", findings) else {
+    let Some(&At { line, value: true }) = publish_all else {
         return all;
     };
     let published: BTreeSet<ExposedPort> = all

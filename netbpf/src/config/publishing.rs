@@ -7,15 +7,17 @@
 
 use std::{
     collections::HashMap,
+    mem,
     net::{IpAddr, SocketAddr},
     ops::Range,
 };
 
 use super::{
     Document, Surroundings,
-    findings::Findings,
+    findings::{At, Findings},
     pieces::{Of, Piece, conflicts},
     publish::HostPort,
+    published::PublishSpec,
 };
 use crate::{
     allocations::{Allocations, ChosenFrom, LastPorts, MappingAllocation, Owner},
@@ -62,6 +64,57 @@ pub(super) fn pieces<'d>(
     choosing.pieces
 }
 
+/// Who has which of the host's ports once `document` is resolved to `model`.
+pub(super) fn bound_of(document: &Document, model: &Model) -> Bound {
+    let mut bound = Bound::default();
+    let containers = document.containers.iter().zip(&model.containers);
+    for (index, (spec, container)) in containers.enumerate() {
+        let of = Of::new(document, model, spec, container, index);
+        // What a document is resolved to can be had.
+        let pieces = spec.publish.iter().flat_map(|it| of.pieces(it));
+        for (piece, binding) in pieces.flatten().zip(&container.publish) {
+            if let Some(port) = binding.host_port {
+                bound.bind(port, &piece);
+            }
+        }
+    }
+    bound
+}
+
+/// The pieces of further publishes of one container, each with a port of the host, where all others
+/// stay. `None` where one of them can't be had, or needs no port: then `bound` is of no use any more.
+pub(super) fn more<'d>(
+    of: &Of<'d, '_>,
+    publishes: &'d [At<PublishSpec>],
+    model: &Model,
+    bound: &mut Bound,
+    last: &mut LastPorts,
+    surroundings: Surroundings<'_>,
+) -> Option<Vec<Piece<'d>>> {
+    let mut pieces = Vec::new();
+    for publish in publishes {
+        let parts = of.pieces(publish).ok()?;
+        let is_plain = !parts.is_empty() && parts.iter().all(|part| !part.binds.is_empty());
+        pieces.extend(is_plain.then_some(parts)?);
+    }
+    let mut findings = Findings::new("", "");
+    let mut choosing = Choosing {
+        model,
+        groups: groups(&mut pieces),
+        pieces,
+        bound: mem::take(bound),
+        last: *last,
+        surroundings,
+        findings: &mut findings,
+    };
+    choosing.exact();
+    choosing.choose();
+    *bound = choosing.bound;
+    *last = choosing.last;
+    let pieces = choosing.pieces;
+    (!findings.are_wrong()).then_some(pieces)
+}
+
 /// Pieces that get the same port: those of one container's port that differ in addresses only.
 struct Group {
     pieces: Vec<usize>,
@@ -101,8 +154,8 @@ fn groups(pieces: &mut [Piece<'_>]) -> Vec<Group> {
 }
 
 /// Who has which of the host's addresses of each port: a container's place in the model.
-#[derive(Default)]
-struct Bound(HashMap<(u16, Proto), Vec<(IpAddr, usize)>>);
+#[derive(Debug, Default)]
+pub(super) struct Bound(HashMap<(u16, Proto), Vec<(IpAddr, usize)>>);
 
 impl Bound {
     /// Whose port one of these addresses meets.
@@ -119,6 +172,24 @@ impl Bound {
         let holders = self.0.entry((port, piece.port().1)).or_default();
         let binds = piece.binds.iter();
         holders.extend(binds.map(|address| (*address, piece.container)));
+    }
+
+    /// Takes back what was bound for a piece.
+    pub(super) fn release(&mut self, port: u16, piece: &Piece<'_>) {
+        let key = (port, piece.port().1);
+        if let Some(holders) = self.0.get_mut(&key) {
+            holders.retain(|(address, holder)| {
+                *holder != piece.container || !piece.binds.contains(address)
+            });
+            if holders.is_empty() {
+                self.0.remove(&key);
+            }
+        }
+    }
+
+    /// Whether anybody has a port, on any address.
+    pub(super) fn has(&self, port: u16, proto: Proto) -> bool {
+        self.0.contains_key(&(port, proto))
     }
 
     fn take_over(&mut self, other: Self) {

@@ -57,14 +57,10 @@ impl Host {
     /// Enters `--netns NAME|PATH`, or stays in the namespace that netbpf was started in.
     /// It is called on the main thread before any other is started.
     pub fn enter(name_or_path: Option<&str>) -> Result<Self> {
-        let netns = match name_or_path {
-            None => Netns::current()?,
-            Some(name) => {
-                let netns = Netns::existing(&netns::path_of(name))?;
-                netns.enter()?;
-                netns
-            }
-        };
+        let netns = Netns::named(name_or_path)?;
+        if name_or_path.is_some() {
+            netns.enter()?;
+        }
         let rtnl = Rtnl::open(&netns)?;
         Ok(Self { netns, rtnl })
     }

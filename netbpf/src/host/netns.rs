@@ -75,6 +75,14 @@ impl Netns {
         Self::open(Path::new(THIS_THREAD))?.ok_or_else(|| Error::NoNetns(THIS_THREAD.into()))
     }
 
+    /// The namespace that `--netns NAME|PATH` names, or that of the calling thread. It is not entered.
+    pub fn named(name_or_path: Option<&str>) -> Result<Self> {
+        match name_or_path {
+            None => Self::current(),
+            Some(name) => Self::existing(&path_of(name)),
+        }
+    }
+
     /// The kernel's number for the calling thread's namespace, which programs know it by; 0 where the
     /// kernel doesn't tell.
     pub fn current_cookie() -> u64 {

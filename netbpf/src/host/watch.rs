@@ -8,6 +8,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg,
         socket,
@@ -50,6 +51,12 @@ impl Watch {
         let routes = self.routes.as_fd();
         let policies = self.policies.as_ref();
         [routes, policies.map_or(routes, Socket::as_fd)]
+    }
+
+    /// Whether something changed that was not taken yet.
+    pub fn has_news(&self) -> bool {
+        let mut fds = self.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
     }
 
     /// Takes all messages that are there.

@@ -97,6 +97,34 @@ pub(super) fn put_mapping<F: Family>(
     *contents.mappings.entry(key).or_default() |= senders::mapping_flags_of(binding) | F::STANDS;
 }
 
+/// Whether every published port of a container leads to it by ports of the host's alone: nothing of
+/// one then depends on the others.
+pub fn are_single(model: &Model, container: &model::Container) -> bool {
+    let mut attachments = container.attachments.iter();
+    attachments.all(|attachment| {
+        model.network(&attachment.network).is_some_and(|network| {
+            let is_routed = |family| network.gateway_mode(family) == model::GatewayMode::Routed;
+            !network.trusts() && !model::Family::BOTH.into_iter().any(is_routed)
+        })
+    })
+}
+
+/// What the maps must hold for the published ports of a container that are single, by themselves;
+/// of the reserved ports each word has their bits alone.
+pub fn ports(model: &Model, container: &model::Container) -> Contents {
+    let mut contents = Contents::default();
+    put_container(&mut contents, model, container);
+    senders::put_container(&mut contents, model, container);
+    let published = container.publish.iter();
+    for binding in published {
+        if let Some(port) = binding.host_port {
+            let (word, bit) = reserved_bit(binding.proto.number(), port);
+            *contents.reserved_ports.entry(word).or_default() |= bit;
+        }
+    }
+    contents
+}
+
 pub(super) fn put_service(contents: &mut Contents, model: &Model, service: &model::Service) {
     let attachments: Vec<&model::Attachment> = service
         .backends

@@ -71,12 +71,13 @@ pub struct Written<'a> {
 }
 
 impl<'a> Doer<'a> {
-    /// Does all of it, up to the first error.
+    /// Does all of it, up to the first error. Gives what the maps hold then, where they were looked
+    /// at anew.
     ///
     /// # Errors
     ///
     /// What failed; what was done stays done.
-    pub fn run(&mut self, todo: &Todo) -> Result<()> {
+    pub fn run(&mut self, todo: &Todo) -> Result<Option<Contents>> {
         self.journal.forget(&todo.void)?;
         for qdisc in &self.survey.qdiscs {
             self.journal.rename_qdisc(qdisc)?;
@@ -90,7 +91,11 @@ impl<'a> Doer<'a> {
             tracing::debug!(?step, "step");
             self.step(step)?;
         }
-        Ok(())
+        let after = self.written.take().map(|written| written.after);
+        Ok(match after {
+            Some(Cow::Owned(after)) => Some(after),
+            Some(Cow::Borrowed(_)) | None => None,
+        })
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {

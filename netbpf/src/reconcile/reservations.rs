@@ -18,7 +18,7 @@ use crate::{
     dataplane::maps::Contents,
     error::Error,
     host::port::{HostPort, Reservation, is_in_use},
-    model::{Family, Model, PortBinding},
+    model::{Container, Family, Model, PortBinding},
 };
 
 /// How long a port that was taken stays so.
@@ -82,8 +82,45 @@ impl Reservations {
     ///
     /// The first port that another process has.
     pub fn take(&mut self, model: &Model, published: &Contents) -> Result<(), Error> {
+        self.lost = self.take_all(wanted(model), published)?;
+        Ok(())
+    }
+
+    /// As [`Self::take`], for ports of one container of `model` that come to what is published:
+    /// `part` is the container with those alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::take`].
+    pub fn take_more(
+        &mut self,
+        model: &Model,
+        part: &Container,
+        published: &Contents,
+    ) -> Result<(), Error> {
+        let lost = self.take_all(wanted_of(model, part), published)?;
+        self.lost.extend(lost);
+        Ok(())
+    }
+
+    /// The change came to its end: what was taken for it is kept, and what `part` alone publishes is
+    /// given up.
+    pub fn give_up(&mut self, model: &Model, part: &Container) {
+        self.fresh.clear();
+        for (port, _) in wanted_of(model, part) {
+            self.held.remove(&port);
+            self.lost.remove(&port);
+        }
+    }
+
+    /// Takes what is wanted, and says what could not be taken though it is published already.
+    fn take_all<'m>(
+        &mut self,
+        wanted: impl Iterator<Item = (HostPort, &'m str)>,
+        published: &Contents,
+    ) -> Result<BTreeSet<HostPort>, Error> {
         let mut lost = BTreeSet::new();
-        let mut wanted = wanted(model).peekable();
+        let mut wanted = wanted.peekable();
         while let Some((port, container)) = wanted.next() {
             if self.needs_nothing(port, published) {
                 continue;
@@ -112,8 +149,7 @@ impl Reservations {
                 Err(error) => return Err(refusal(container, port, &error)),
             }
         }
-        self.lost = lost;
-        Ok(())
+        Ok(lost)
     }
 
     /// Whether a port is held already, or is none to look for.
@@ -195,21 +231,27 @@ fn refusal(container: &str, port: HostPort, error: &io::Error) -> Error {
 
 /// What nobody else must listen on, and the container that it leads to. One port may come twice.
 fn wanted(model: &Model) -> impl Iterator<Item = (HostPort, &str)> {
-    model.containers.iter().flat_map(|container| {
-        let families = Family::BOTH.map(|family| container.gateway(model, family).is_some());
-        let ports = container.publish.iter().flat_map(move |binding| {
-            let has_family = |family| families[usize::from(family == Family::V6)];
-            let addresses = match binding.host_port {
-                Some(_) => PortBinding::reserved(binding.host_ip, has_family),
-                None => Vec::new(),
-            };
-            addresses.into_iter().map(|address| HostPort {
-                address: SocketAddr::new(address, binding.host_port.unwrap_or_default()),
-                proto: binding.proto,
-            })
-        });
-        ports.map(|port| (port, container.name.as_str()))
-    })
+    let containers = model.containers.iter();
+    containers.flat_map(|container| wanted_of(model, container))
+}
+
+fn wanted_of<'m>(
+    model: &Model,
+    container: &'m Container,
+) -> impl Iterator<Item = (HostPort, &'m str)> + use<'m> {
+    let families = Family::BOTH.map(|family| container.gateway(model, family).is_some());
+    let ports = container.publish.iter().flat_map(move |binding| {
+        let has_family = |family| families[usize::from(family == Family::V6)];
+        let addresses = match binding.host_port {
+            Some(_) => PortBinding::reserved(binding.host_ip, has_family),
+            None => Vec::new(),
+        };
+        addresses.into_iter().map(|address| HostPort {
+            address: SocketAddr::new(address, binding.host_port.unwrap_or_default()),
+            proto: binding.proto,
+        })
+    });
+    ports.map(|port| (port, container.name.as_str()))
 }
 
 /// Whether the second is in IPv6 what the first is in IPv4: every address of one port.

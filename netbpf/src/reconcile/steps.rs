@@ -213,7 +213,8 @@ pub fn todo(
     detach_sockets(&mut todo, survey);
     if writes {
         todo.steps.push(Step::DeleteKeys);
-        super::words::maps(&mut todo.changes, survey, model, load);
+        let states = (&survey.contents, &survey.expected);
+        super::words::maps(&mut todo.changes, states, model, load);
     }
     config(&mut todo, model, survey, load, writes);
     todo.steps

@@ -12,10 +12,7 @@ use netbpf_common::{
     service::Service,
 };
 
-use super::{
-    report::{Action, Change},
-    survey::Survey,
-};
+use super::report::{Action, Change};
 use crate::{
     dataplane::{
         Load,
@@ -28,8 +25,12 @@ use crate::{
 };
 
 /// The difference between what the maps hold and what they must hold.
-pub fn maps(changes: &mut Vec<Change>, survey: &Survey, model: &Model, load: Load) {
-    let (before, after) = (&survey.contents, &survey.expected);
+pub fn maps(
+    changes: &mut Vec<Change>,
+    (before, after): (&Contents, &Contents),
+    model: &Model,
+    load: Load,
+) {
     networks(changes, before, after, model);
     published::<V4>(changes, &before.published_v4, &after.published_v4, model);
     published::<V6>(changes, &before.published_v6, &after.published_v6, model);

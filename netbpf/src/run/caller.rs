@@ -15,12 +15,12 @@ use nix::{
     unistd::Pid,
 };
 
-use super::control::{Request, Response, ask, connect};
+use super::control::{Letter, Request, Response, ask, connect};
 use crate::{
     edit::Edit,
     error::Error,
-    host::Host,
-    reconcile::{self, Mode, Report, Reservations, Source},
+    host::{Host, Netns, NetnsId, kernel},
+    reconcile::{self, Keeper, Mode, Report, Source},
     state::Instance,
 };
 
@@ -33,19 +33,12 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// As [`reconcile::apply`].
 pub fn apply(
-    host: &Host,
+    netns: Option<&str>,
     instance: &Instance,
-    document: Option<&Source>,
+    document: Option<Source>,
     mode: Mode,
 ) -> Result<Report> {
-    change(
-        host,
-        instance,
-        &Request::Apply {
-            document: document.cloned(),
-            mode,
-        },
-    )
+    change(netns, instance, Request::Apply { document, mode })
 }
 
 /// Edits the committed document and applies it: by the living `run` if there is one, else here.
@@ -53,16 +46,28 @@ pub fn apply(
 /// # Errors
 ///
 /// As [`reconcile::edit`].
-pub fn edit(host: &Host, instance: &Instance, edits: Vec<Edit>, mode: Mode) -> Result<Report> {
-    change(host, instance, &Request::Edit { edits, mode })
+pub fn edit(
+    netns: Option<&str>,
+    instance: &Instance,
+    edits: Vec<Edit>,
+    mode: Mode,
+) -> Result<Report> {
+    change(netns, instance, Request::Edit { edits, mode })
 }
 
-fn change(host: &Host, instance: &Instance, request: &Request) -> Result<Report> {
-    instance.check_namespace(host.netns().id())?;
-    let Some(mut stream) = connect(instance)? else {
-        return request.carry_out(host, instance, &mut Reservations::momentary());
+/// Where a `run` lives nothing is done here but to ask it: neither kernel nor state is looked at.
+fn change(netns: Option<&str>, instance: &Instance, request: Request) -> Result<Report> {
+    let mut stream = match connect(instance) {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return change_here(netns, instance, &request),
+        Err(error) => {
+            kernel::require()?;
+            return Err(error);
+        }
     };
-    match ask(&mut stream, request).context("failed to ask the running netbpf")? {
+    let host = Netns::named(netns)?.id();
+    let letter = Letter { host, request };
+    match ask(&mut stream, &letter).context("failed to ask the running netbpf")? {
         Response::Done(report) => Ok(report),
         Response::Failed { message, exit_code } => Err(match exit_code {
             2 => Error::usage(message),
@@ -73,6 +78,13 @@ fn change(host: &Host, instance: &Instance, request: &Request) -> Result<Report>
     }
 }
 
+fn change_here(netns: Option<&str>, instance: &Instance, request: &Request) -> Result<Report> {
+    kernel::require()?;
+    let host = Host::enter(netns)?;
+    instance.check_namespace(host.netns().id())?;
+    request.carry_out(&host, instance, &mut Keeper::momentary())
+}
+
 /// Ends the living `run`, then removes what the journal says this instance made.
 ///
 /// # Errors
@@ -80,15 +92,16 @@ fn change(host: &Host, instance: &Instance, request: &Request) -> Result<Report>
 /// As [`reconcile::purge`].
 pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
     instance.check_namespace(host.netns().id())?;
-    end(instance)?;
+    end(instance, host.netns().id())?;
     reconcile::purge(host, instance)
 }
 
 /// Ends the living `run`: asks it, and where nobody answers, by its process id.
-fn end(instance: &Instance) -> Result<()> {
+fn end(instance: &Instance, host: NetnsId) -> Result<()> {
     if let Some(mut stream) = connect(instance)? {
         // It closes the connection by ending.
-        ask(&mut stream, &Request::End)?;
+        let request = Request::End;
+        ask(&mut stream, &Letter { host, request })?;
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest)?;
     }

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     edit::Edit,
     error::Error,
-    host::Host,
-    reconcile::{self, Mode, Options, Report, Reservations, Source},
+    host::{Host, NetnsId},
+    reconcile::{Keeper, Mode, Options, Report, Source},
     state::Instance,
 };
 
@@ -32,6 +32,13 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest request, in bytes.
 const REQUEST_MAX: u64 = 64 << 20;
+
+/// What a client asks of a living `run`, and for which host.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Letter {
+    pub(super) host: NetnsId,
+    pub(super) request: Request,
+}
 
 /// What can be asked of a living `run`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -63,7 +70,7 @@ impl Request {
         &self,
         host: &Host,
         instance: &Instance,
-        reservations: &mut Reservations,
+        keeper: &mut Keeper,
     ) -> Result<Report> {
         let options = |mode| Options {
             mode,
@@ -72,11 +79,9 @@ impl Request {
         match self {
             Self::Apply { document, mode } => {
                 let document = document.as_ref();
-                reconcile::apply(host, instance, document, options(*mode), reservations)
+                keeper.apply(host, instance, document, options(*mode))
             }
-            Self::Edit { edits, mode } => {
-                reconcile::edit(host, instance, edits, options(*mode), reservations)
-            }
+            Self::Edit { edits, mode } => keeper.edit(host, instance, edits, options(*mode)),
             Self::End => Ok(Report::default()),
         }
     }
@@ -105,8 +110,8 @@ pub(super) fn connect(instance: &Instance) -> Result<Option<UnixStream>> {
     }
 }
 
-pub(super) fn ask(stream: &mut UnixStream, request: &Request) -> Result<Response> {
-    let mut line = serde_json::to_vec(request)?;
+pub(super) fn ask(stream: &mut UnixStream, letter: &Letter) -> Result<Response> {
+    let mut line = serde_json::to_vec(letter)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE))?;

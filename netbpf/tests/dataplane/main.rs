@@ -6,6 +6,7 @@ mod adopted;
 mod apply;
 mod bed;
 mod faults;
+mod keeper;
 mod links;
 mod moves;
 mod networks;

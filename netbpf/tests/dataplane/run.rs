@@ -2,6 +2,7 @@
 //! ends, and that is killed.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
     os::unix::net::{UnixDatagram, UnixStream},
@@ -10,7 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netbpf::{run, state::Instance};
+use netbpf::{
+    dataplane::maps::{Contents, Maps},
+    host::bpffs::PinDirs,
+    run,
+    state::Instance,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -134,6 +140,47 @@ fn living_run_carries_out_what_other_commands_ask() {
         assert!(purged.status.success(), "{purged:?}");
         assert!(child.wait().unwrap().success());
         assert!(!Instance::new(bed.instance.name()).run_dir().exists());
+    });
+}
+
+#[test]
+fn verbs_change_ports_by_a_living_run_and_apply_looks_at_everything() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        let verb = |args: &[&str]| {
+            let output = commands.netbpf(args);
+            assert!(output.status.success(), "{args:?} {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let mut child = commands.run();
+        for port in ["9000:90", "9001:91"] {
+            verb(&["port", "add", "web", port]);
+            assert!(commands.ports().contains(&port[..4]));
+        }
+        verb(&["port", "rm", "web", "9000:90"]);
+        assert!(!commands.ports().contains("9000"));
+        assert_eq!(verb(&["apply"]), "nothing to change\n");
+
+        // What somebody takes out of the maps comes back when everything is looked at.
+        let maps = Maps::open(&PinDirs::of(bed.instance.name()).maps).unwrap();
+        let whole = maps.read().unwrap();
+        let lost = Contents {
+            published_v4: BTreeMap::new(),
+            ..whole.clone()
+        };
+        maps.delete(&whole, &lost, &mut |_| Ok(())).unwrap();
+        assert!(verb(&["apply"]).contains("9001/tcp"));
+        assert_eq!(maps.read().unwrap(), whole);
+
+        // The verb after a kill finds all that was told to be done.
+        verb(&["port", "add", "web", "9002:92"]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        verb(&["port", "add", "web", "9003:93"]);
+        for port in ["9001", "9002", "9003"] {
+            assert!(commands.ports().contains(port), "{port}");
+        }
+        assert_eq!(verb(&["apply"]), "nothing to change\n");
     });
 }
 

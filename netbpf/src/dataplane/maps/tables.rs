@@ -138,6 +138,35 @@ macro_rules! tables {
                 vec![$(($name, TableChange::of(&self.$field, &new.$field)),)+]
             }
 
+            /// Whether every key of `part` stands here with its value, but for the words of reserved
+            /// ports.
+            pub fn has_all(&self, part: &Self) -> bool {
+                $($name == "RESERVED_PORTS"
+                    || part.$field.iter().all(|(key, value)| self.$field.get(key) == Some(value)))&&+
+            }
+
+            /// Whether a key of `part` stands here, but for the words of reserved ports.
+            pub fn has_any(&self, part: &Self) -> bool {
+                $(($name != "RESERVED_PORTS"
+                    && part.$field.keys().any(|key| self.$field.contains_key(key))))||+
+            }
+
+            /// Whether the keys of `part`, none of which stands here, fit as well.
+            pub fn has_room(&self, part: &Self) -> bool {
+                $(part.$field.is_empty()
+                    || self.$field.len() + part.$field.len() <= $entries as usize)&&+
+            }
+
+            /// Takes the keys of `old` away and puts those of `new`.
+            pub fn turn(&mut self, old: &Self, new: &Self) {
+                $(
+                    for key in old.$field.keys() {
+                        self.$field.remove(key);
+                    }
+                    self.$field.extend(new.$field.iter().map(|(key, value)| (*key, *value)));
+                )+
+            }
+
             /// Whether a change to `new` fits while old and new stand together.
             ///
             /// # Errors
