@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    hooks::Runs,
     row::{About, Absent, Row, Series},
     stop,
 };
@@ -20,12 +21,14 @@ pub struct Pace {
     pub sample: Duration,
     /// What of each load does not count.
     pub warm_up: Duration,
-    /// How long a sample of answers' times is.
-    pub latency: Duration,
+    /// How long a sample of streams and of answers' times is: it takes more of these for a number.
+    pub long: Duration,
     /// How many ports dockerd itself publishes, where there are many: it takes long for each.
     pub by_dockerd: u16,
     /// In how many rounds those take part who take seconds for a change among very many ports.
     pub slow_rounds: usize,
+    /// How many packets a sample of single hooks has.
+    pub runs: Runs,
     /// How long iptables adds the rules of very many ports one by one.
     pub one_by_one: Duration,
 }
@@ -34,21 +37,26 @@ impl Pace {
     /// A measurement.
     pub const FULL: Self = Self {
         rounds: 7,
-        sample: Duration::from_millis(350),
+        sample: Duration::from_millis(300),
         warm_up: Duration::from_millis(50),
-        latency: Duration::from_millis(500),
+        long: Duration::from_millis(400),
         by_dockerd: 100,
         slow_rounds: 7,
+        runs: Runs::FULL,
         one_by_one: Duration::from_secs(10),
     };
     /// A first impression.
     pub const QUICK: Self = Self {
         rounds: 3,
-        sample: Duration::from_millis(30),
+        sample: Duration::from_millis(25),
         warm_up: Duration::from_millis(5),
-        latency: Duration::from_millis(50),
+        long: Duration::from_millis(45),
         by_dockerd: 10,
         slow_rounds: 1,
+        runs: Runs {
+            established: 4_000,
+            new: 200,
+        },
         one_by_one: Duration::from_millis(300),
     };
 }
@@ -159,9 +167,10 @@ mod tests {
         rounds: 3,
         sample: Duration::ZERO,
         warm_up: Duration::ZERO,
-        latency: Duration::ZERO,
+        long: Duration::ZERO,
         by_dockerd: 1,
         slow_rounds: 1,
+        runs: Runs::FULL,
         one_by_one: Duration::ZERO,
     };
 

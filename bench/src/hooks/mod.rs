@@ -16,6 +16,7 @@ use netbpf_tests::{
     prog_run::{Action, Bed, Context, Program, on_bed_of},
     topology::Family,
 };
+use serde::{Deserialize, Serialize};
 
 use self::{
     harness::{Harness, Packet},
@@ -34,7 +35,7 @@ const SIZES: Sizes = Sizes {
 
 /// How many packets one sample is taken from: it is the mean of the quickest of ten batches,
 /// for whatever else the machine does can only add to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Runs {
     /// Packets of an established flow.
     pub established: u16,

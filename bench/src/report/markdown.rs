@@ -20,8 +20,8 @@ pub fn render(report: &Report) -> String {
     // Writing to a string can't fail.
     let _ = writeln!(
         text,
-        "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds of {} ms each, \
-         after {} ms that do not count; all contenders of a row take turns within a round. Ratios \
+        "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds of {} ms each \
+         ({} ms of streams and latency), after {} ms that do not count; all contenders of a row take turns within a round. Ratios \
          are taken within a round: the median, and in parentheses the quartiles and the range.\n",
         machine.kernel,
         machine.cpus,
@@ -30,6 +30,7 @@ pub fn render(report: &Report) -> String {
         machine.load,
         report.pace.rounds,
         report.pace.sample.as_millis(),
+        report.pace.long.as_millis(),
         report.pace.warm_up.as_millis(),
     );
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));
@@ -134,6 +135,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        hooks::Runs,
         machine::Machine,
         rounds::Pace,
         row::{About, Absent, Direction, Series},
@@ -170,7 +172,8 @@ mod tests {
             rounds: 3,
             sample: Duration::from_millis(20),
             warm_up: Duration::from_millis(1),
-            latency: Duration::from_millis(1),
+            long: Duration::from_millis(1),
+            runs: Runs::FULL,
             by_dockerd: 1,
             slow_rounds: 1,
             one_by_one: Duration::ZERO,

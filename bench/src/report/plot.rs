@@ -93,7 +93,9 @@ fn picture(path: &str, lines: &[Line], file: &Path) -> Result<(), Box<dyn std::e
     let count = lines.len() as i32;
     let mut chart = ChartBuilder::on(&root)
         .caption(
-            format!("{path}: {SUBJECT} ÷ peer, median and quartiles"),
+            format!(
+                "{path}: {SUBJECT} ÷ peer, median and quartiles; green is better, red is worse"
+            ),
             ("sans-serif", 18),
         )
         .margin(10)
@@ -105,7 +107,9 @@ fn picture(path: &str, lines: &[Line], file: &Path) -> Result<(), Box<dyn std::e
         .disable_y_mesh()
         .y_labels(lines.len())
         .y_label_formatter(&|place| name(lines, place))
-        .x_label_formatter(&|ratio| format!("{ratio}"))
+        // More of them run into each other where the range is less than a power of ten.
+        .x_labels(6)
+        .x_label_formatter(&|ratio| format!("{}", (ratio * 1000.0).round() / 1000.0))
         .draw()?;
     let one = [(1.0, SegmentValue::Exact(0)), (1.0, SegmentValue::Last)];
     chart.draw_series([PathElement::new(one, BLACK)])?;

@@ -53,7 +53,7 @@ pub fn check(choice: &Choice) -> Result<Vec<String>> {
 fn compare(site: &Site, pace: &Pace) -> Result<String> {
     let ends = containers::ends(site, Family::V4, Cpus::two()?);
     let pace = Pace {
-        sample: SECOND,
+        long: SECOND,
         ..*pace
     };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

@@ -5,7 +5,8 @@ use anyhow::{Context as _, Result};
 use super::Choice;
 use crate::{
     guard::Counts,
-    hooks::{Case, Kind, Round, Runs, in_lab},
+    hooks::{Case, Kind, Round, in_lab},
+    rounds::Pace,
     row::{About, Direction, Row, SUBJECT, Series, Target},
     stop,
 };
@@ -24,12 +25,12 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let rounds = choice.pace.rounds;
+    let Pace { rounds, runs, .. } = choice.pace;
     in_lab(chosen.clone(), |lab| {
         let mut taken = Vec::new();
         for _ in 0..rounds {
             stop::check()?;
-            taken.push(lab.round(Runs::FULL)?);
+            taken.push(lab.round(runs)?);
         }
         let row = |(at, case): (usize, &Case)| {
             let counts = Counts::of(&lab.bed().program(case.way.hook()))?;

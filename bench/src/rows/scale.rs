@@ -26,14 +26,17 @@ use nix::libc;
 
 use super::Choice;
 use crate::{
-    hooks::{Case, Round, Runs, Way, in_lab},
+    hooks::{Case, Lab, Round, Way, in_lab},
     peers,
+    rounds::Pace,
     row::{About, Direction, Row, SUBJECT, Series, Target},
     stop,
 };
 
 /// How many networks: the last is the one that rows are about.
 const SIZES: [usize; 3] = [100, 300, 1000];
+/// The row of the maps' memory.
+const MAPS: &str = "scale/maps/memory";
 /// How many containers each of them has.
 const CONTAINERS: usize = 10;
 
@@ -47,11 +50,20 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     if choice.has("scale/plan/time") || choice.has("scale/plan/memory") {
         rows.extend(timed("plan", || plan_rows(choice))?);
     }
-    if choice.has("scale/maps/memory") {
-        rows.push(timed("maps", maps_row)?);
-    }
-    if choice.has("scale/packet") {
-        rows.extend(timed("packet", || packet_rows(choice))?);
+    let cases = packet_cases(choice);
+    if choice.has(MAPS) || !cases.is_empty() {
+        let contents = SIZES.map(contents);
+        let [small, middle, great] = contents;
+        let contents = [small?, middle?, great?];
+        let (maps, pace) = (choice.has(MAPS), choice.pace);
+        rows.extend(in_lab(cases, |lab| {
+            let mut rows = Vec::new();
+            if maps {
+                rows.push(timed("maps", || maps_row(lab, &contents))?);
+            }
+            rows.extend(timed("packet", || packet_rows(pace, lab, &contents[2]))?);
+            Ok(rows)
+        })?);
     }
     Ok(rows)
 }
@@ -142,70 +154,71 @@ fn peak_memory(child: Child) -> Result<f64> {
     Ok(usage.ru_maxrss as f64 / 1024.0)
 }
 
-fn maps_row() -> Result<Row> {
+fn maps_row(lab: &mut Lab<'_>, sizes: &[Contents; 3]) -> Result<Row> {
     let mut samples: [Vec<f64>; 3] = Default::default();
-    for (size, samples) in SIZES.into_iter().zip(&mut samples) {
+    let directory = lab.bed().maps_dir();
+    let small = lab.bed().contents().clone();
+    let before = memory(&directory)?;
+    for (contents, samples) in sizes.iter().zip(&mut samples) {
         stop::check()?;
-        let contents = contents(size)?;
-        in_lab(Vec::new(), |lab| {
-            let directory = lab.bed().maps_dir();
-            let before = memory(&directory)?;
-            lab.bed_mut().change(|world| extend(world, contents));
-            samples.push((memory(&directory)? - before) as f64 / 1024.0);
-            Ok(())
-        })?;
+        lab.bed_mut()
+            .change(|world| extend(world, contents.clone()));
+        samples.push((memory(&directory)? - before) as f64 / 1024.0);
+        lab.bed_mut().set_contents(small.clone());
     }
     let title = "memory that 1,000 networks with 10 containers each add to the maps";
-    Ok(row("scale/maps/memory", title, "KiB", samples))
+    Ok(row(MAPS, title, "KiB", samples))
+}
+
+/// What is chosen of the cases of single hooks.
+fn packet_cases(choice: &Choice) -> Vec<Case> {
+    let mut cases = Case::all();
+    // That one asks no map.
+    cases.retain(|case| case.way != Way::ToHost && choice.has(&packet_id(*case)));
+    cases
+}
+
+fn packet_id(case: Case) -> String {
+    format!("scale/packet/{}", case.name())
 }
 
 /// A packet costs on full maps what it costs on small ones.
-fn packet_rows(choice: &Choice) -> Result<Vec<Row>> {
+fn packet_rows(pace: Pace, lab: &mut Lab<'_>, great: &Contents) -> Result<Vec<Row>> {
     const SMALL: &str = "4 networks";
-    let cases = Case::all();
-    let great = contents(SIZES[2])?;
-    let rounds = choice.pace.rounds;
-    in_lab(cases.clone(), |lab| {
-        let small = lab.bed().contents().clone();
-        let mut full = small.clone();
-        extend(&mut full, great);
-        let (mut few, mut many) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            stop::check()?;
-            few.push(lab.round(Runs::FULL)?);
-            lab.bed_mut().set_contents(full.clone());
-            many.push(lab.round(Runs::FULL)?);
-            lab.bed_mut().set_contents(small.clone());
-        }
-        let row = |(at, case): (usize, &Case)| {
-            let samples = |rounds: &[Round]| rounds.iter().map(|round| round.costs[at]).collect();
-            Row {
-                about: About {
-                    id: format!("scale/packet/{}", case.name()),
-                    title: format!("{} with 1,000 networks of 10 containers", case.name()),
-                    unit: "ns".to_owned(),
-                    direction: Direction::LowerIsBetter,
-                    targets: vec![Target::at_most(1.03, SMALL)],
-                },
-                series: vec![
-                    Series {
-                        name: SUBJECT.to_owned(),
-                        samples: samples(&many),
-                    },
-                    Series {
-                        name: SMALL.to_owned(),
-                        samples: samples(&few),
-                    },
-                ],
-                absent: Vec::new(),
-                notes: Vec::new(),
-            }
+    if lab.cases().is_empty() {
+        return Ok(Vec::new());
+    }
+    let Pace { rounds, runs, .. } = pace;
+    let small = lab.bed().contents().clone();
+    let mut full = small.clone();
+    extend(&mut full, great.clone());
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        stop::check()?;
+        few.push(lab.round(runs)?);
+        lab.bed_mut().set_contents(full.clone());
+        many.push(lab.round(runs)?);
+        lab.bed_mut().set_contents(small.clone());
+    }
+    let row = |(at, case): (usize, &Case)| {
+        let series = |name: &str, rounds: &[Round]| Series {
+            name: name.to_owned(),
+            samples: rounds.iter().map(|round| round.costs[at]).collect(),
         };
-        // That one asks no map.
-        let all = cases.iter().enumerate();
-        let all = all.filter(|(_, case)| case.way != Way::ToHost);
-        Ok(all.map(row).collect())
-    })
+        Row {
+            about: About {
+                id: packet_id(*case),
+                title: format!("{} with 1,000 networks of 10 containers", case.name()),
+                unit: "ns".to_owned(),
+                direction: Direction::LowerIsBetter,
+                targets: vec![Target::at_most(1.03, SMALL)],
+            },
+            series: vec![series(SUBJECT, &many), series(SMALL, &few)],
+            absent: Vec::new(),
+            notes: Vec::new(),
+        }
+    };
+    Ok(lab.cases().iter().enumerate().map(row).collect())
 }
 
 /// As many networks, each in both families.

@@ -43,7 +43,10 @@ pub fn count(ends: &Ends, pace: &Pace) -> Result<u64> {
 
 fn run(ends: &Ends, pace: &Pace) -> Result<(Asked, Served)> {
     let server = Part::CrrServer(ends.doors()?);
-    ends.run(server, Part::CrrClient(ends.asking(pace)))
+    ends.run(
+        server,
+        Part::CrrClient(ends.asking(pace.warm_up, pace.sample)),
+    )
 }
 
 /// Answers once on each connection, whichever door it comes in by.

@@ -46,7 +46,7 @@ pub struct Waited {
 /// When anything went wrong, the ends counted differently, or the load was too much.
 pub fn measure(ends: &Ends, pace: &Pace) -> Result<Vec<f64>> {
     let server = Part::LatencyServer(ends.doors()?);
-    let client = Part::LatencyClient(ends.asking_for(pace.warm_up, pace.latency), RATE);
+    let client = Part::LatencyClient(ends.asking(pace.warm_up, pace.long), RATE);
     let (waited, served): (Waited, Served) = ends.run(server, client)?;
     ensure!(
         waited.requests == served.requests,

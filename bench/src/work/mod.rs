@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use load::{Load, Number};
 pub use process::Worker;
 
-use crate::{pin, rounds::Pace, stop};
+use crate::{pin, stop};
 
 /// No end of a load lives longer, in seconds.
 const LIMIT: u32 = 60;
@@ -193,11 +193,7 @@ impl Ends<'_> {
             .collect())
     }
 
-    fn asking(&self, pace: &Pace) -> Asking {
-        self.asking_for(pace.warm_up, pace.sample)
-    }
-
-    fn asking_for(&self, warm_up: Duration, sample: Duration) -> Asking {
+    fn asking(&self, warm_up: Duration, sample: Duration) -> Asking {
         Asking {
             to: self.to.clone(),
             warm_up,

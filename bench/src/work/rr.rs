@@ -37,7 +37,10 @@ pub fn count(ends: &Ends, pace: &Pace) -> Result<u64> {
 
 fn run(ends: &Ends, pace: &Pace) -> Result<(Asked, Served)> {
     let server = Part::RrServer(ends.doors()?);
-    ends.run(server, Part::RrClient(ends.asking(pace)))
+    ends.run(
+        server,
+        Part::RrClient(ends.asking(pace.warm_up, pace.sample)),
+    )
 }
 
 /// Answers on one connection until it ends.

@@ -37,7 +37,7 @@ pub struct Sent {
 /// When anything went wrong, or the ends counted differently.
 pub fn measure(ends: &Ends, connections: usize, pace: &Pace) -> Result<Vec<f64>> {
     let server = Part::StreamServer(ends.doors()?, connections);
-    let client = Part::StreamClient(ends.asking(pace), connections);
+    let client = Part::StreamClient(ends.asking(pace.warm_up, pace.long), connections);
     let (sent, served): (Sent, Served) = ends.run(server, client)?;
     ensure!(
         sent.bytes == served.requests,

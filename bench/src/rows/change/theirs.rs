@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use netbpf_tests::netns::{Netns, unique};
 
 use super::{Contender, PORTS, Sample, time};
@@ -28,17 +28,18 @@ pub fn contenders<'s>(sites: &'s Sites, pace: &Pace) -> Vec<Contender<'s>> {
     ]
     .into_iter()
     .flat_map(|(site, backend)| {
+        let rounds = pace.slow_rounds;
         let daemon = || daemon(sites, site);
+        let standing = set_up(|| daemon()?.rules());
+        let rules = || (standing.as_ref().cloned()).map_err(|error| anyhow!("{error:#}"));
         [
-            make(
-                &format!("docker run -p and rm, {backend}"),
-                pace.slow_rounds,
-                || docker_run(daemon()?),
-            ),
-            make(&format!("{backend}, one by one"), pace.rounds, || {
-                one_by_one(daemon()?)
+            make(&format!("docker run -p and rm, {backend}"), rounds, || {
+                docker_run(daemon()?)
             }),
-            at_once(&format!("{backend}-restore"), pace, daemon()),
+            make(&format!("{backend}, one by one"), rounds, || {
+                one_by_one(daemon()?, rules()?)
+            }),
+            at_once(&format!("{backend}-restore"), pace, rules()),
         ]
     })
     .collect()
@@ -73,8 +74,7 @@ fn docker_run(daemon: &Daemon) -> Result<Sampler<'_>> {
 }
 
 /// The rules of one port come and go, those that dockerd writes for it.
-fn one_by_one(daemon: &Daemon) -> Result<Sampler<'_>> {
-    let rules = daemon.rules()?;
+fn one_by_one(daemon: &Daemon, rules: Saved) -> Result<Sampler<'_>> {
     Ok(Box::new(move || {
         let commands = |change| rules.one_by_one(daemon.host(), change, PORTS);
         Ok(Sample {
@@ -92,10 +92,10 @@ fn run(commands: Vec<Command>) -> Result<()> {
 }
 
 /// All rules at once, on a host that has nothing else; and as many as time allows one by one.
-fn at_once<'s>(name: &str, pace: &Pace, daemon: Result<&'s Daemon>) -> Contender<'s> {
+fn at_once<'s>(name: &str, pace: &Pace, rules: Result<Saved>) -> Contender<'s> {
     let mut note = None;
     let mut contender = make(name, pace.slow_rounds, || {
-        let rules = daemon?.rules()?;
+        let rules = rules?;
         let host = Netns::create(&unique());
         note = Some(some_one_by_one(name, &rules, &host, pace.one_by_one)?);
         Ok(Box::new(move || {
