@@ -4,6 +4,7 @@
 //! key may hold is the document's own affair and checked when the result is loaded; here are only
 //! questions of who is there and who is in use.
 
+mod opened;
 mod publish;
 mod tables;
 
@@ -15,6 +16,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use toml_edit::{DocumentMut, TableLike, Value as TomlValue};
 
+pub use self::opened::Opened;
 use self::tables::{Entries, entries, entries_or_new, name_of, set, texts};
 use crate::error::Error;
 
@@ -236,39 +238,16 @@ pub enum Edit {
 ///
 /// [`Error::Host`], in the words of the verb: something is not there, there already, or in use.
 pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Error> {
-    let mut opened = Opened::read(text)?;
-    opened.apply(edits)?;
-    Ok(opened.text())
+    let mut document = read(text)?;
+    for edit in edits {
+        edit.apply(&mut document)?;
+    }
+    Ok(document.to_string())
 }
 
-/// A document that is open for edits.
-#[derive(Clone, Debug)]
-pub struct Opened(DocumentMut);
-
-impl Opened {
-    /// Opens the document `text`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Host`]: it is none.
-    pub fn read(text: &str) -> Result<Self, Error> {
-        let read = |error| Error::host(format!("failed to read the desired state: {error}"));
-        text.parse().map(Self).map_err(read)
-    }
-
-    /// Makes edits, one after the other.
-    ///
-    /// # Errors
-    ///
-    /// As [`apply`]; what came before the one that failed stays made.
-    pub fn apply(&mut self, edits: &[Edit]) -> Result<(), Error> {
-        edits.iter().try_for_each(|edit| edit.apply(&mut self.0))
-    }
-
-    /// The text that it has now.
-    pub fn text(&self) -> String {
-        self.0.to_string()
-    }
+fn read(text: &str) -> Result<DocumentMut, Error> {
+    let read = |error| Error::host(format!("failed to read the desired state: {error}"));
+    text.parse().map_err(read)
 }
 
 impl Edit {

@@ -208,8 +208,10 @@ impl Run<'_> {
                 return Ok(if hangup { Event::Reload } else { Event::End });
             }
             if fds[1].any() == Some(true) {
-                self.accept();
-                continue;
+                let Some(asked) = self.accept() else {
+                    continue;
+                };
+                return Ok(Event::Asked(asked));
             }
             if fds[3].any() == Some(true) {
                 let Some(asked) = self.clients.next()? else {
@@ -225,18 +227,19 @@ impl Run<'_> {
     }
 
     /// A client that can't be heard is no reason to end.
-    fn accept(&self) {
+    fn accept(&self) -> Option<Asked> {
         let begun = self
             .listener
             .accept()
             .map_err(anyhow::Error::from)
             .and_then(|(stream, _)| self.clients.begin(stream));
-        if let Err(error) = begun {
+        begun.unwrap_or_else(|error| {
             tracing::warn!(
                 error = format!("{error:#}"),
                 "a client on the control socket"
             );
-        }
+            None
+        })
     }
 
     /// Waits until the host is quiet, but not for ever.

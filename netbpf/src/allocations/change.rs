@@ -90,25 +90,31 @@ impl Allocations {
         tell(&mut self.subnets, change.subnets);
         tell(&mut self.endpoints, change.endpoints);
         tell(&mut self.vips, change.vips);
-        let mut gone = change.gone.into_iter().peekable();
-        let mut place = 0;
-        self.mappings.retain(|_| {
-            place += 1;
-            gone.next_if_eq(&(place - 1)).is_none()
-        });
+        self.remove(change.gone);
         self.insert(change.come);
+    }
+
+    /// Takes the mappings of those places away, the lowest first.
+    fn remove(&mut self, gone: Vec<usize>) {
+        let Some(first) = gone.first().copied() else {
+            return;
+        };
+        let mut gone = gone.into_iter().peekable();
+        let behind = self.mappings.split_off(first.min(self.mappings.len()));
+        let left = (first..)
+            .zip(behind)
+            .filter(|(place, _)| gone.next_if_eq(place).is_none());
+        self.mappings.extend(left.map(|(_, mapping)| mapping));
     }
 
     /// Puts mappings where they are to stand, the lowest first.
     fn insert(&mut self, come: Vec<(usize, MappingAllocation)>) {
-        if let [(place, _)] = come[..] {
-            let place = place.min(self.mappings.len());
-            let one = come.into_iter().map(|(_, mapping)| mapping);
-            self.mappings.splice(place..place, one);
+        let Some((first, _)) = come.first() else {
             return;
-        }
+        };
+        let behind = self.mappings.split_off(*first.min(&self.mappings.len()));
         let mut come = come.into_iter().peekable();
-        let mut kept = std::mem::take(&mut self.mappings).into_iter();
+        let mut kept = behind.into_iter();
         loop {
             let place = self.mappings.len();
             let next = come.next_if(|(at, _)| *at == place);

@@ -299,9 +299,29 @@ impl<'a> Choosing<'a, '_> {
         }
     }
 
+    /// Takes the port that a piece names, which was written for it alone, if nobody has it.
+    fn take_exact(&mut self, index: usize) -> bool {
+        let piece = &mut self.pieces[index];
+        let HostPort::Exact(port) = piece.spec.value.publish.host_port else {
+            return true;
+        };
+        let proto = piece.port().1;
+        if self.bound.holder(port, proto, &piece.binds).is_some() {
+            return false;
+        }
+        if !piece.binds.is_empty() {
+            piece.host_port = Some(port);
+            self.bound.bind(port, piece);
+        }
+        true
+    }
+
     /// What was written once gets all of its ports or none: what is refused takes no port from
     /// others, or they would be refused for its fault.
     fn exact_range(&mut self, written: Range<usize>) {
+        if written.len() == 1 && self.take_exact(written.start) {
+            return;
+        }
         let mut own = Bound::default();
         let mut is_refused = false;
         for index in written {

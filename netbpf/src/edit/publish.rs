@@ -35,19 +35,24 @@ pub(super) fn remove(
             return Err(missing());
         };
         let wanted = canonical(port);
+        let is_same = |text: Option<&str>| text == Some(port);
         let is_wanted = |text: Option<&str>| text.map(canonical).as_ref() == Some(&wanted);
-        let index = match &mut entries {
-            Entries::Inline(list) => list.iter().position(|value| is_wanted(port_of(value))),
-            Entries::Tables(tables) => tables
-                .iter()
-                .position(|table| is_wanted(name_of(table, "port"))),
-        };
+        let index = place(&entries, is_same).or_else(|| place(&entries, is_wanted));
         entries.remove(index.ok_or_else(missing)?);
         if entries.len() == 0 {
             container.remove("publish");
         }
     }
     Ok(())
+}
+
+fn place(entries: &Entries<'_>, is_wanted: impl Fn(Option<&str>) -> bool) -> Option<usize> {
+    match entries {
+        Entries::Inline(list) => list.iter().position(|value| is_wanted(port_of(value))),
+        Entries::Tables(tables) => tables
+            .iter()
+            .position(|table| is_wanted(name_of(table, "port"))),
+    }
 }
 
 fn port_of(value: &TomlValue) -> Option<&str> {

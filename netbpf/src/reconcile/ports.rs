@@ -114,7 +114,8 @@ impl Known {
         let Some(ports) = self.plan(edits, changing.reservations) else {
             return Outcome::NotPlain;
         };
-        if self.opened.apply(edits).is_err() {
+        let made = edits.iter().try_for_each(|edit| self.opened.apply(edit));
+        if made.is_err() {
             return Outcome::NotPlain;
         }
         let report = report(&ports);
@@ -251,7 +252,6 @@ impl Known {
     }
 
     fn make(&mut self, ports: &Ports, changing: &mut Changing<'_>) -> Result<()> {
-        let text = self.opened.text();
         self.journal.begin(Pending {
             document: Some(self.fingerprint),
             allocations: self.allocated.length(),
@@ -260,8 +260,12 @@ impl Known {
         self.write(ports, changing.fault)?;
         changing.fault.before("commit")?;
         self.allocated.change(self.allocations(ports))?;
-        self.replaced = Some(changing.instance.write_desired(changing.lock, &text)?);
-        self.fingerprint = fingerprint(&text);
+        self.replaced = Some(
+            changing
+                .instance
+                .write_desired(changing.lock, self.opened.text())?,
+        );
+        self.fingerprint = fingerprint(self.opened.text());
         self.journal.finish()?;
         Ok(self.allocated.tidy()?)
     }

@@ -3,9 +3,12 @@
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _},
-    os::unix::{
-        fs::PermissionsExt as _,
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::AsFd as _,
+        unix::{
+            fs::PermissionsExt as _,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::PathBuf,
     sync::mpsc,
@@ -14,6 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -155,8 +159,11 @@ pub(super) struct Asked {
     pub(super) line: Vec<u8>,
 }
 
-/// Reads requests, each client on a thread of its own, so that one that sends nothing keeps nobody
-/// waiting.
+/// How many milliseconds a client is waited for before it gets a thread of its own.
+const AT_ONCE_MS: u8 = 1;
+
+/// Reads requests. Most come with the connection; whoever sends nothing at once is read on a thread
+/// of its own, and keeps nobody waiting.
 pub(super) struct Clients {
     sender: mpsc::Sender<Asked>,
     receiver: mpsc::Receiver<Asked>,
@@ -177,11 +184,17 @@ impl Clients {
         })
     }
 
-    /// Begins to read what a client wants.
-    pub(super) fn begin(&self, stream: UnixStream) -> Result<()> {
+    /// Begins to read what a client wants. Gives it where all of it is there.
+    pub(super) fn begin(&self, stream: UnixStream) -> Result<Option<Asked>> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut line = at_once(&stream)?;
+        if line.ends_with(b"\n") {
+            return Ok(Some(Asked { stream, line }));
+        }
         let sender = self.sender.clone();
         let mut waker = self.waker.try_clone()?;
-        let read = move || match request(&stream) {
+        let read = move || match rest(&stream, &mut line).map(|()| line) {
             // Somebody only looked whether anybody is here.
             Ok(line) if line.is_empty() => {}
             Ok(line) => {
@@ -193,7 +206,7 @@ impl Clients {
             Err(error) => tracing::warn!(%error, "a client on the control socket"),
         };
         thread::Builder::new().spawn(read)?;
-        Ok(())
+        Ok(None)
     }
 
     /// The request whose coming made `wake` readable.
@@ -204,12 +217,22 @@ impl Clients {
     }
 }
 
-fn request(stream: &UnixStream) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = Vec::new();
-    BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', &mut line)?;
+/// What a client has sent by now, or sends in a moment.
+fn at_once(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = vec![0; 4096];
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    let length = match poll(&mut fds, PollTimeout::from(AT_ONCE_MS)) {
+        Ok(1) => stream.read(&mut line)?,
+        _ => 0,
+    };
+    line.truncate(length);
     Ok(line)
+}
+
+/// What comes after the beginning of a line.
+fn rest(stream: &UnixStream, line: &mut Vec<u8>) -> io::Result<()> {
+    BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', line)?;
+    Ok(())
 }
 
 pub(super) fn send(mut stream: &UnixStream, response: &Response) -> Result<()> {

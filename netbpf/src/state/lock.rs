@@ -109,10 +109,14 @@ impl Instance {
         {
             return Ok(Err("a purge".to_owned()));
         }
-        let written = lock.set_len(0).and_then(|()| lock.rewind());
-        written
-            .and_then(|()| write!(*lock, "{}", std::process::id()))
-            .doing(|| format!("write {}", path.display()))?;
+        // One who stays holds it again and again.
+        let pid = std::process::id().to_string();
+        if text != pid {
+            let written = lock.set_len(0).and_then(|()| lock.rewind());
+            written
+                .and_then(|()| lock.write_all(pid.as_bytes()))
+                .doing(|| format!("write {}", path.display()))?;
+        }
         Ok(Ok(Lock { _file: lock }))
     }
 }
