@@ -81,15 +81,16 @@ pub fn end() -> impl Strategy<Value = End> {
 }
 
 fn container() -> impl Strategy<Value = End> {
-    (1..origin::OUTSIDE, 1_u32.., mac(), mac()).prop_map(|(ifindex, endpoint, mac, gateway_mac)| {
-        End {
+    (1..origin::OUTSIDE, 1_u32.., mac(), mac(), any::<u16>()).prop_map(
+        |(ifindex, endpoint, mac, gateway_mac, mtu)| End {
             way: way::CONTAINER,
             ifindex,
             endpoint,
             mac,
             gateway_mac,
-        }
-    })
+            mtu,
+        },
+    )
 }
 
 /// A flow that nothing translates, or whose source, destination or both are translated.

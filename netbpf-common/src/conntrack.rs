@@ -9,6 +9,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
+    endpoint::{Endpoint, Network},
     family::{Family, V4, V6},
     packet::tcp_flags::{ACK, FIN, RST, SYN},
     tuple::{Direction, Tuple, proto},
@@ -306,7 +307,8 @@ pub struct Entry<F: Family> {
     pub way: u8,
     /// Of [`promoted`].
     pub promoted: u8,
-    /// The flow's place in its room's ring; both halves have the same.
+    /// The flow's place in its room's ring, of a half-open one the ticket with which it got it; both
+    /// halves have the same.
     pub slot: u32,
     /// Where packets of this half come in: an ifindex, or one of [`origin`].
     pub in_ifindex: u32,
@@ -363,6 +365,24 @@ impl<F: Family> Entry<F> {
             && self.in_ifindex != origin::HOST
     }
 
+    /// Whether packets of this half come in, are translated and go on as those of another one.
+    #[inline(always)]
+    pub fn is_led_as(&self, other: &Self) -> bool {
+        self.translated == other.translated
+            && self.flags == other.flags
+            && self.way == other.way
+            && self.in_ifindex == other.in_ifindex
+            && (self.way == way::OUTSIDE || self.out_ifindex == other.out_ifindex)
+            && self.in_endpoint == other.in_endpoint
+            && self.out_endpoint == other.out_endpoint
+            && self.mapping == other.mapping
+            && self.in_mac == other.in_mac
+            && self.out_dst_mac == other.out_dst_mac
+            && self.out_src_mac == other.out_src_mac
+            && self.mtu == other.mtu
+            && self.via_ifindex == other.via_ifindex
+    }
+
     /// The key of the other half.
     #[inline(always)]
     pub fn partner(&self) -> Tuple<F> {
@@ -390,6 +410,8 @@ pub struct End {
     pub mac: Mac,
     /// The MAC from which it is sent to.
     pub gateway_mac: Mac,
+    /// The MTU of its network, in bytes; 0: any, or not a container.
+    pub mtu: u16,
 }
 
 /// A flow that policy agreed to and that is not yet in the table.
@@ -422,13 +444,29 @@ impl End {
     /// Anything beyond the host.
     pub const OUTSIDE: Self = Self::elsewhere(way::OUTSIDE, origin::OUTSIDE);
 
-    const fn elsewhere(way: u8, ifindex: u32) -> Self {
+    /// An end that is no container.
+    #[inline(always)]
+    pub const fn elsewhere(way: u8, ifindex: u32) -> Self {
         Self {
             way,
             ifindex,
             endpoint: 0,
             mac: Mac([0; 3]),
             gateway_mac: Mac([0; 3]),
+            mtu: 0,
+        }
+    }
+
+    /// A container of a network, sent to from the bridge.
+    #[inline(always)]
+    pub const fn container(endpoint: &Endpoint, network: &Network) -> Self {
+        Self {
+            way: way::CONTAINER,
+            ifindex: endpoint.ifindex,
+            endpoint: endpoint.id,
+            mac: endpoint.mac,
+            gateway_mac: network.bridge_mac,
+            mtu: network.mtu as u16,
         }
     }
 }
@@ -515,7 +553,7 @@ impl<F: Family> NewFlow<F> {
         entry.in_mac = from.mac;
         entry.out_dst_mac = to.mac;
         entry.out_src_mac = to.gateway_mac;
-        entry.mtu = 0;
+        entry.mtu = to.mtu;
         entry.translated = match direction {
             Direction::Original => self.translated,
             Direction::Reply => self.original.reversed(),
@@ -528,11 +566,25 @@ impl<F: Family> NewFlow<F> {
     }
 }
 
+/// A place of the ring of half-open flows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HalfOpenPlace<F: Family> {
+    /// Who has it: a ticket plus 1; 0: nobody. A flow that leaves takes itself out, so that who
+    /// comes next need not look for it.
+    pub tenant: u64,
+    /// The original key of the flow that came last.
+    pub key: Tuple<F>,
+}
+
+const _: () = assert!(size_of::<HalfOpenPlace<V4>>() == 24);
+const _: () = assert!(size_of::<HalfOpenPlace<V6>>() == 48);
+
 /// The bookkeeping of one family's rooms. One entry, key 0; programs change it atomically.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 pub struct Rooms {
-    /// The next place in the ring of half-open flows; wraps.
+    /// The next ticket for the ring of half-open flows: its place is the rest by the ring's length.
     pub half_open_next: u64,
     /// Places of the other flows' ring that were ever used; freed ones lie in a queue.
     pub flows_high_water: u64,

@@ -42,6 +42,8 @@ pub struct Packet<F: Family> {
     pub ttl: u8,
     /// Whether no router may cut it into fragments: IPv6, and IPv4 with DF.
     pub must_not_be_cut: bool,
+    /// Whether it begins a connection by the same ports as one that has ended and only waits.
+    pub reopens: bool,
     /// Its place among fragments.
     pub fragment: Fragment,
     /// The datagram's identification, for fragments; wire order.

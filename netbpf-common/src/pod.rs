@@ -8,7 +8,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    conntrack::Entry,
+    conntrack::{Entry, HalfOpenPlace},
     family::{Family, V4, V6},
     nat::{PortKey, PublishTarget},
     senders::ScopedAddr,
@@ -52,6 +52,7 @@ const fn backends(addr: usize) -> usize {
 pod! {
     Tuple { addrs::<2>, bytes::<8> }
     Entry { bytes::<{ 16 + 12 + 4 + 24 + 20 + 4 }>, addrs::<2>, bytes::<8> }
+    HalfOpenPlace { bytes::<8>, addrs::<2>, bytes::<8> }
     PortKey { addrs::<1>, bytes::<4> }
     PublishTarget { addrs::<1>, bytes::<12> }
     ScopedAddr { addrs::<1>, bytes::<4> }

@@ -18,7 +18,7 @@ use netbpf_common::{
 
 use crate::{
     kernel,
-    maps::{self, Half, Tables},
+    maps::{self, Half, Place, Tables},
     policy, source,
     subprograms::Subprograms,
     way as route,
@@ -74,21 +74,41 @@ pub fn advance<F: Tables + Subprograms>(half: Half<F>, packet: &Packet<F>, len: 
     } else {
         next_datagram(state, half.direction(), now.since(half.created))
     };
-    if next as u8 != half.state
-        || half.generation != config.generation
+    let may_have_ended = half.generation != config.generation
         || half.is_idle(protocol, now, &config.timeouts)
         // The very packet that has just begun the flow is no second beginning.
-        || (half.packets != 0 && protocol == proto::TCP && is_initial_syn(packet.tcp_flags))
-    {
+        || (half.packets != 0 && protocol == proto::TCP && is_initial_syn(packet.tcp_flags));
+    if may_have_ended || (next as u8 != half.state && changes_room(&half, next)) {
         match F::change(u32::from(next as u8)) {
             change::GOES_ON => {}
             change::NEW => return Known::New,
             change::FULL => return Known::Ended(DropReason::ConntrackFull),
             _ => return Known::Ended(DropReason::FlowEnded),
         }
+    } else if next as u8 != half.state {
+        move_on(half, next);
     }
     half.touch(len, now);
     Known::Flow(half)
+}
+
+/// Whether a flow that comes to this state leaves the half-open room.
+#[inline(always)]
+fn changes_room<F: Family>(half: &Entry<F>, next: State) -> bool {
+    leaves_half_open(next) && !half.is_promoted()
+}
+
+/// Moves both halves of a flow to a state for which it stays in its room.
+#[inline(always)]
+fn move_on<F: Tables>(half: Half<F>, next: State) {
+    // The scratch key: not every caller has room for one on its stack.
+    let Some(key) = F::key() else { return };
+    *key = half.partner();
+    // Where the other half went between two lookups, the flow is ending.
+    if let Some(partner) = F::half(key) {
+        half.set_state(next);
+        partner.set_state(next);
+    }
 }
 
 /// The first state of a flow that nothing translates: TCP may be adopted in mid-stream. Nobody has
@@ -121,13 +141,17 @@ pub fn change<F: Tables>(next: u32) -> u32 {
     let Some(packet) = F::packet() else {
         return change::ENDED;
     };
-    let key = &packet.tuple;
-    let Some(half) = F::half(key) else {
+    let Some(half) = F::half(&packet.tuple) else {
         return change::NEW;
     };
     let config = maps::config();
     let state = State::from_u8(half.state);
-    let is_syn = key.proto == proto::TCP && is_initial_syn(packet.tcp_flags);
+    let is_syn = packet.tuple.proto == proto::TCP && is_initial_syn(packet.tcp_flags);
+    if is_syn && can_be_reopened(&half) {
+        packet.reopens = true;
+        return change::NEW;
+    }
+    let key = &packet.tuple;
     let is_over = has_expired(half, key, kernel::now(), config)
         || (is_syn && (state.can_be_recycled() || F::half(&half.partner()).is_none()));
     if is_over {
@@ -165,12 +189,14 @@ fn set_state<F: Tables>(half: Half<F>, key: &Tuple<F>, next: State) -> u32 {
         Direction::Original => (half, key),
         Direction::Reply => (partner, &partner_key),
     };
-    if leaves_half_open(next) && !half.is_promoted() {
+    if changes_room(&half, next) {
+        let ticket = half.slot;
         let Some(slot) = take_slot::<F>(original_key) else {
             end(half, key);
             return change::FULL;
         };
         if original.claim_promotion() {
+            leave_half_open::<F>(ticket);
             half.set_slot(slot);
             partner.set_slot(slot);
             half.set_promoted();
@@ -224,27 +250,38 @@ fn take_slot<F: Tables>(original: &Tuple<F>) -> Option<u32> {
     Some(slot)
 }
 
-/// A place in the half-open ring. The flow that had it gives way, if it is still half open.
+/// The place in the half-open ring for which a ticket is.
 #[inline(always)]
-fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
-    let rooms = F::rooms()?;
-    let max = maps::config().max_half_open;
-    if max == 0 {
-        return None;
-    }
-    let slot = (rooms.next_half_open() % u64::from(max)) as u32;
-    let oldest = F::half_open_at(slot)?;
-    if oldest != Tuple::default() {
-        end_half_open(&oldest, slot);
-    }
-    F::set_half_open(slot, original).then_some(slot)
+fn half_open_place<F: Tables>(ticket: u32) -> Option<Place<F>> {
+    F::half_open_at(ticket.checked_rem(maps::config().max_half_open)?)
 }
 
-/// Ends the flow with this original key if it still is half open and has this place.
+/// A place in the half-open ring, by its ticket. The flow that had it gives way, if it is still half
+/// open.
 #[inline(always)]
-fn end_half_open<F: Tables>(key: &Tuple<F>, slot: u32) {
+fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
+    let ticket = F::rooms()?.next_half_open();
+    let place = half_open_place::<F>(ticket)?;
+    if let Some((oldest, key)) = place.tenant() {
+        end_half_open(&key, oldest);
+    }
+    place.enter(ticket, original);
+    Some(ticket)
+}
+
+/// Leaves the place in the half-open ring to the next one.
+#[inline(always)]
+fn leave_half_open<F: Tables>(ticket: u32) {
+    if let Some(place) = half_open_place::<F>(ticket) {
+        place.leave(ticket);
+    }
+}
+
+/// Ends the flow with this original key if it still is half open and has this ticket.
+#[inline(always)]
+fn end_half_open<F: Tables>(key: &Tuple<F>, ticket: u32) {
     if let Some(half) = F::half(key)
-        && half.slot == slot
+        && half.slot == ticket
         && !half.is_promoted()
         && half.direction() == Direction::Original
     {
@@ -281,6 +318,8 @@ pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     }
     if is_promoted {
         give_slot::<F>(slot);
+    } else {
+        leave_half_open::<F>(slot);
     }
 }
 
@@ -364,15 +403,12 @@ pub fn sweep_flow<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
 
 /// As [`sweep_flow`], for a place of the half-open ring.
 #[inline(always)]
-pub fn sweep_half_open<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
-    let Some(key) = F::half_open_at(slot) else {
-        return;
-    };
-    // Most places were never had.
-    if key == Tuple::default() {
-        return;
+pub fn sweep_half_open<F: Tables>(place: u32, now: Tick, config: &GlobalConfig) {
+    if let Some(place) = F::half_open_at(place)
+        && let Some((ticket, key)) = place.tenant()
+    {
+        sweep(&key, ticket, now, config, Room::HalfOpen);
     }
-    sweep(&key, slot, now, config, Room::HalfOpen);
 }
 
 /// Which ring a place is of.
@@ -418,9 +454,57 @@ pub fn reserve<F: Tables>(flow: &NewFlow<F>) -> Result<u32, DropReason> {
 /// Gives back the place of a flow that was not committed.
 #[inline(always)]
 pub fn release<F: Tables>(flow: &NewFlow<F>, slot: u32) {
-    if !State::from_u8(flow.state).is_half_open() {
+    if State::from_u8(flow.state).is_half_open() {
+        leave_half_open::<F>(slot);
+    } else {
         give_slot::<F>(slot);
     }
+}
+
+/// Whether a connection has ended and only waits, so that its client may begin another one with the
+/// same ports: [`reopen`] then takes its halves over where they lie.
+#[inline(always)]
+fn can_be_reopened<F: Family>(half: &Entry<F>) -> bool {
+    State::from_u8(half.state).can_be_recycled()
+        && half.is_promoted()
+        && half.direction() == Direction::Original
+}
+
+/// Begins the drafted connection in the halves of the one that the same client had by the same
+/// ports, if it is led as that one was; else that one ends. 1 if it did.
+///
+/// Its place among the full flows stays the flow's.
+#[inline(always)]
+pub fn reopen<F: Tables + Subprograms>() -> u32 {
+    let (Some(packet), Some(flow)) = (F::packet(), F::draft()) else {
+        return 0;
+    };
+    let Some(half) = F::half(&flow.original).filter(|half| can_be_reopened(half)) else {
+        return 0;
+    };
+    packet.reopens = false;
+    let (generation, now) = (maps::config().generation, kernel::now());
+    let partner = F::half(&half.partner());
+    if let Some(partner) = partner
+        && is_led_as_drafted(flow, half)
+        && is_led_as_drafted(flow, partner)
+    {
+        half.begin_again(flow.state, generation, now);
+        partner.begin_again(flow.state, generation, now);
+        return 1;
+    }
+    end(half, &flow.original);
+    0
+}
+
+/// Whether the draft would put this very half into the table.
+#[inline(always)]
+fn is_led_as_drafted<F: Tables>(flow: &NewFlow<F>, half: Half<F>) -> bool {
+    let Some(entry) = F::entry() else {
+        return false;
+    };
+    flow.write_half(half.direction(), 0, 0, Tick::default(), entry);
+    entry.is_led_as(&half)
 }
 
 /// Puts the draft's reply half into the table; 1 if its key now is this flow's.
@@ -440,7 +524,6 @@ pub fn insert_reply<F: Tables + Subprograms>(slot: u32) -> u32 {
         kernel::now(),
         entry,
     );
-    entry.mtu = policy::mtu_to(entry);
     if insert(key, entry) {
         return 1;
     }
@@ -471,7 +554,6 @@ pub fn insert_original<F: Tables + Subprograms>(slot: u32) -> u32 {
         kernel::now(),
         entry,
     );
-    entry.mtu = policy::mtu_to(entry);
     if insert(key, entry) {
         return 1;
     }

@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use netbpf_common::{
     config::GlobalConfig,
-    conntrack::{Entry, NewFlow, Rooms, State, Tick, Timeouts, promoted},
+    conntrack::{Entry, HalfOpenPlace, NewFlow, Rooms, State, Tick, Timeouts, promoted},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{Family, V4, V6},
     nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS, port_index},
@@ -35,6 +35,7 @@ use crate::{
     atomic,
     fragment::{FragmentKey, FragmentPorts},
     sweep::SweepTimer,
+    way::{KNOWN_WAYS, KnownWay},
 };
 
 /// `BPF_F_NO_PREALLOC`: memory grows with what is in the map.
@@ -135,19 +136,19 @@ pub static HELD_PORTS: Array<u64, { HELD_PORTS_LEN as usize }> = Array::new();
 
 /// The flow table. Programs.
 #[btf_map]
-pub static CONNTRACK_V4: HashMap<Tuple<V4>, Entry<V4>, 655_360, SPARSE> = HashMap::new();
+pub static CONNTRACK_V4: HashMap<Tuple<V4>, Entry<V4>, 655_360> = HashMap::new();
 
 /// As `CONNTRACK_V4`.
 #[btf_map]
-pub static CONNTRACK_V6: HashMap<Tuple<V6>, Entry<V6>, 655_360, SPARSE> = HashMap::new();
+pub static CONNTRACK_V6: HashMap<Tuple<V6>, Entry<V6>, 655_360> = HashMap::new();
 
-/// The ring of half-open flows, by their original tuple; the oldest gives way. Programs.
+/// The ring of half-open flows; the oldest gives way. Programs.
 #[btf_map]
-pub static HALF_OPEN_V4: Array<Tuple<V4>, 65536> = Array::new();
+pub static HALF_OPEN_V4: Array<HalfOpenPlace<V4>, 65536> = Array::new();
 
 /// As `HALF_OPEN_V4`.
 #[btf_map]
-pub static HALF_OPEN_V6: Array<Tuple<V6>, 65536> = Array::new();
+pub static HALF_OPEN_V6: Array<HalfOpenPlace<V6>, 65536> = Array::new();
 
 /// The places of all other flows, by their original tuple. Programs.
 #[btf_map]
@@ -226,6 +227,14 @@ pub static ENTRY_V4: PerCpuArray<Entry<V4>, 1> = PerCpuArray::new();
 /// As `ENTRY_V4`.
 #[btf_map]
 pub static ENTRY_V6: PerCpuArray<Entry<V6>, 1> = PerCpuArray::new();
+
+/// Ways out of the host that were asked for just now. Programs.
+#[btf_map]
+pub static WAYS_V4: PerCpuArray<KnownWay<V4>, { KNOWN_WAYS as usize }> = PerCpuArray::new();
+
+/// As `WAYS_V4`.
+#[btf_map]
+pub static WAYS_V6: PerCpuArray<KnownWay<V6>, { KNOWN_WAYS as usize }> = PerCpuArray::new();
 
 /// How many ICMP errors of our own this CPU may still send. Programs.
 #[btf_map]
@@ -485,6 +494,20 @@ impl<F: Family> Half<F> {
         unsafe { (&raw mut (*self.0).promoted).write_volatile(promoted::DONE) }
     }
 
+    /// Begins the flow anew in this half.
+    #[inline(always)]
+    pub fn begin_again(self, state: u8, generation: u32, now: Tick) {
+        // SAFETY: see `deref`.
+        unsafe {
+            (&raw mut (*self.0).packets).write_volatile(0);
+            (&raw mut (*self.0).bytes).write_volatile(0);
+            (&raw mut (*self.0).last_seen).write_volatile(now);
+            (&raw mut (*self.0).created).write_volatile(now);
+            (&raw mut (*self.0).generation).write_volatile(generation);
+            (&raw mut (*self.0).state).write_volatile(state);
+        }
+    }
+
     /// Notes that policy agreed in `generation`.
     #[inline(always)]
     pub fn set_generation(self, generation: u32) {
@@ -507,16 +530,52 @@ impl<F: Family> Half<F> {
     }
 }
 
+/// A place of the half-open ring.
+///
+/// Who has it changes in one step; the key follows, and whoever reads both asks the table whether
+/// the flow of that key has that ticket.
+pub struct Place<F: Family>(*mut HalfOpenPlace<F>);
+
+impl<F: Family> Place<F> {
+    /// The ticket and the key of who has it; `None`: nobody.
+    #[inline(always)]
+    pub fn tenant(&self) -> Option<(u32, Tuple<F>)> {
+        // SAFETY: an array's value, alive with the program, and aligned; so below.
+        unsafe {
+            let tenant = (&raw const (*self.0).tenant).read_volatile();
+            let ticket = tenant.checked_sub(1)?;
+            Some((ticket as u32, (*self.0).key))
+        }
+    }
+
+    /// Moves in with a ticket.
+    #[inline(always)]
+    pub fn enter(&self, ticket: u32, key: &Tuple<F>) {
+        // SAFETY: see `tenant`.
+        unsafe {
+            atomic::exchange(&raw mut (*self.0).tenant, u64::from(ticket) + 1);
+            (*self.0).key = *key;
+        }
+    }
+
+    /// Moves out, unless somebody else has moved in.
+    #[inline(always)]
+    pub fn leave(&self, ticket: u32) {
+        // SAFETY: see `tenant`.
+        unsafe { atomic::replace(&raw mut (*self.0).tenant, u64::from(ticket) + 1, 0) }
+    }
+}
+
 /// The shared cursors and counts of one family.
 #[derive(Clone, Copy)]
 pub struct RoomsRef(*mut Rooms);
 
 impl RoomsRef {
-    /// The next place of the half-open ring, not yet wrapped.
+    /// The next ticket for the half-open ring.
     #[inline(always)]
-    pub fn next_half_open(self) -> u64 {
+    pub fn next_half_open(self) -> u32 {
         // SAFETY: an array's value, alive with the program; so below.
-        unsafe { atomic::fetch_add(&raw mut (*self.0).half_open_next, 1) }
+        unsafe { atomic::fetch_add(&raw mut (*self.0).half_open_next, 1) as u32 }
     }
 
     /// How far the half-open ring was ever used, not yet wrapped.
@@ -584,10 +643,8 @@ pub trait Tables: Family {
     fn insert_half(key: &Tuple<Self>, entry: &Entry<Self>) -> bool;
     /// Takes a half away; whether it was there.
     fn remove_half(key: &Tuple<Self>) -> bool;
-    /// The key at a place of the half-open ring.
-    fn half_open_at(slot: u32) -> Option<Tuple<Self>>;
-    /// Puts a key at a place of the half-open ring.
-    fn set_half_open(slot: u32, key: &Tuple<Self>) -> bool;
+    /// A place of the half-open ring.
+    fn half_open_at(place: u32) -> Option<Place<Self>>;
     /// The key at a place of the flows' ring.
     fn flow_at(slot: u32) -> Option<Tuple<Self>>;
     /// Takes the key away from a place of the flows' ring.
@@ -628,6 +685,8 @@ pub trait Tables: Family {
     fn key() -> Option<&'static mut Tuple<Self>>;
     /// This CPU's half that is being put in.
     fn entry() -> Option<&'static mut Entry<Self>>;
+    /// What this CPU remembers of a way out.
+    fn known_way(index: u32) -> Option<&'static mut KnownWay<Self>>;
 }
 
 macro_rules! tables {
@@ -635,7 +694,7 @@ macro_rules! tables {
         $family:ident, $conntrack:ident, $half_open:ident, $flows:ident, $free_slots:ident,
         $rooms:ident, $endpoints:ident, $subnets:ident, $host_addresses:ident, $published:ident,
         $sources:ident, $trusted_sources:ident, $services:ident, $fragments:ident, $packet:ident, $draft:ident,
-        $key:ident, $entry:ident
+        $key:ident, $entry:ident, $ways:ident
     ) => {
         impl Tables for $family {
             #[inline(always)]
@@ -656,13 +715,8 @@ macro_rules! tables {
             }
 
             #[inline(always)]
-            fn half_open_at(slot: u32) -> Option<Tuple<Self>> {
-                $half_open.get(slot).copied()
-            }
-
-            #[inline(always)]
-            fn set_half_open(slot: u32, key: &Tuple<Self>) -> bool {
-                $half_open.set(slot, key, 0).is_ok()
+            fn half_open_at(place: u32) -> Option<Place<Self>> {
+                $half_open.get_ptr_mut(place).map(Place)
             }
 
             #[inline(always)]
@@ -789,6 +843,12 @@ macro_rules! tables {
                 // SAFETY: see `packet`.
                 $entry.get_ptr_mut(0).map(|entry| unsafe { &mut *entry })
             }
+
+            #[inline(always)]
+            fn known_way(index: u32) -> Option<&'static mut KnownWay<Self>> {
+                // SAFETY: see `packet`.
+                $ways.get_ptr_mut(index).map(|way| unsafe { &mut *way })
+            }
         }
     };
 }
@@ -811,7 +871,8 @@ tables!(
     PACKET_V4,
     DRAFT_V4,
     KEY_V4,
-    ENTRY_V4
+    ENTRY_V4,
+    WAYS_V4
 );
 tables!(
     V6,
@@ -831,5 +892,6 @@ tables!(
     PACKET_V6,
     DRAFT_V6,
     KEY_V6,
-    ENTRY_V6
+    ENTRY_V6,
+    WAYS_V6
 );

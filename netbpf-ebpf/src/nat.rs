@@ -92,9 +92,12 @@ pub mod commit {
 /// Commits the draft; 0, or a drop reason's number plus 1, which [`committed`] reads.
 #[inline(always)]
 pub fn commit<F: Tables + KernelFamily + Subprograms>(skb: Skb, how: u32) -> u32 {
-    let Some(flow) = F::draft() else {
+    let (Some(packet), Some(flow)) = (F::packet(), F::draft()) else {
         return DropReason::ConntrackFull as u32 + 1;
     };
+    if packet.reopens && F::reopen() != 0 {
+        return 0;
+    }
     let slot = match conntrack::reserve(flow) {
         Ok(slot) => slot,
         Err(reason) => return reason as u32 + 1,

@@ -110,6 +110,7 @@ fn packet<F: Wire>(skb: Skb, packet: &mut Packet<F>) -> Result<(), DropReason> {
     packet.icmp_type = 0;
     packet.ttl = network.ttl;
     packet.must_not_be_cut = network.must_not_be_cut;
+    packet.reopens = false;
     packet.fragment = network.fragment;
     packet.fragment_id = network.fragment_id;
     if network.fragment == Fragment::Later {

@@ -67,6 +67,8 @@ subprograms! {
     change = change_v4, change_v6 (; next: u32) -> u32 = conntrack::change;
     /// See [`nat::commit`].
     commit = commit_v4, commit_v6 (skb: Skb; how: u32) -> u32 = nat::commit;
+    /// See [`conntrack::reopen`].
+    reopen = reopen_v4, reopen_v6 (;) -> u32 = conntrack::reopen;
     /// See [`nat::try_port`].
     try_port = try_port_v4, try_port_v6 (skb: Skb; slot: u32) -> u32 = nat::try_port;
     /// See [`conntrack::insert_reply`].

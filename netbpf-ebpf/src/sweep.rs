@@ -21,8 +21,12 @@ use crate::{
 /// How often a round runs.
 const PERIOD_NS: u64 = 100_000_000;
 
-/// How many places of each ring a round examines: the default table is swept in 13 seconds.
-const PLACES: u64 = 2048;
+/// How many rounds there are until every place of a ring has been examined, if it is long: 13
+/// seconds.
+const ROUNDS: u64 = 128;
+
+/// How many places of a ring a round examines at least.
+const PLACES: u64 = 256;
 
 /// `CLOCK_MONOTONIC`.
 const CLOCK: u64 = 1;
@@ -93,7 +97,7 @@ fn sweep_ring(
     if len == 0 {
         return;
     }
-    let places = len.min(PLACES);
+    let places = len.min(PLACES.max(len / ROUNDS));
     let mut cursor = Cursor {
         next: advance(rooms, places),
         len,

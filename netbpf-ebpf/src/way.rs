@@ -1,6 +1,7 @@
 //! The way out of the host, as the kernel's routing table has it for this packet.
 //!
-//! Looked up per packet, so that nothing goes stale; nothing is rewritten here.
+//! An answer holds for what is left of its tick, an eighth of a second at most, and for the very
+//! question that it answers, on the CPU that asked; nothing is rewritten here.
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_NEIGH,
@@ -8,7 +9,7 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_UNSUPP_LWT, BPF_FIB_LOOKUP_SRC, bpf_redir_neigh,
 };
 use netbpf_common::{
-    conntrack::Entry,
+    conntrack::{Entry, Tick},
     endpoint::{Interface, role},
     family::Family,
     packet::Packet,
@@ -19,17 +20,36 @@ use netbpf_common::{
 use crate::{
     globals,
     kernel::{self, FibParams, KernelFamily},
-    maps,
+    maps::{self, Tables},
     skb::{L3, Skb},
 };
 
 /// The way of one packet to the outside.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct WayOut {
     /// The interface.
     pub ifindex: u32,
     /// The neighbour to send to.
     pub next_hop: bpf_redir_neigh,
 }
+
+/// What the kernel last answered to a question for a way out.
+#[repr(C)]
+pub struct KnownWay<F: Family> {
+    /// Who is led where.
+    tuple: Tuple<F>,
+    /// Where its packets come from.
+    via_ifindex: u32,
+    /// When that was.
+    asked: Tick,
+    /// The longest packet that the way takes, in bytes.
+    mtu: u32,
+    way: WayOut,
+}
+
+/// How many ways a CPU remembers in a family.
+pub const KNOWN_WAYS: u32 = 1024;
 
 /// Why there is no short way.
 #[derive(Clone, Copy)]
@@ -58,16 +78,32 @@ impl Failure {
 ///
 /// What the kernel answered where the short way can't be taken, for [`failure`].
 #[inline(always)]
-pub fn out<F: KernelFamily>(
+pub fn out<F: KernelFamily + Tables>(
     skb: Skb,
     packet: &Packet<F>,
     half: &Entry<F>,
 ) -> Result<WayOut, Failure> {
-    let tuple = match half.direction() {
-        Direction::Original => &packet.tuple,
-        Direction::Reply => &half.translated,
+    let (tuple, index) = match half.direction() {
+        Direction::Original => (&packet.tuple, half.slot << 1),
+        Direction::Reply => (&half.translated, half.slot << 1 | 1),
     };
-    look_up(skb, params(skb, packet, tuple, half.via_ifindex))
+    let (via_ifindex, now) = (half.via_ifindex, half.last_seen);
+    let Some(known) = F::known_way(index % KNOWN_WAYS) else {
+        return look_up(skb, &mut params(skb, packet, tuple, via_ifindex));
+    };
+    let is_answer = known.asked == now && known.via_ifindex == via_ifindex;
+    if is_answer && u32::from(wire_len(skb, packet)) <= known.mtu && known.tuple == *tuple {
+        return Ok(known.way);
+    }
+    let mut params = params(skb, packet, tuple, via_ifindex);
+    known.way = look_up(skb, &mut params)?;
+    known.tuple = *tuple;
+    known.via_ifindex = via_ifindex;
+    known.asked = now;
+    // The kernel puts the way's MTU where the packet's length was. Before 6.3 it leaves the length
+    // there while it does not know the neighbour: then a longer packet asks anew.
+    known.mtu = kernel::fib_mtu(&params);
+    Ok(known.way)
 }
 
 /// The way of an ICMP error between two addresses, the second one outside.
@@ -88,22 +124,22 @@ pub fn between<F: KernelFamily>(
         proto: F::ICMP,
         ..Tuple::default()
     };
-    look_up(skb, params(skb, packet, &tuple, via_ifindex))
+    look_up(skb, &mut params(skb, packet, &tuple, via_ifindex))
 }
 
 #[inline(always)]
-fn look_up(skb: Skb, mut params: FibParams) -> Result<WayOut, Failure> {
-    let code = kernel::fib_lookup(skb, &mut params, globals::fib_flags()) as u32;
+fn look_up(skb: Skb, params: &mut FibParams) -> Result<WayOut, Failure> {
+    let code = kernel::fib_lookup(skb, params, globals::fib_flags()) as u32;
     // Who the neighbour is, the redirect asks for itself.
     if code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH {
         return Err(Failure {
             code,
-            mtu: kernel::fib_mtu(&params),
+            mtu: kernel::fib_mtu(params),
         });
     }
     Ok(WayOut {
         ifindex: params.ifindex,
-        next_hop: kernel::next_hop(&params),
+        next_hop: kernel::next_hop(params),
     })
 }
 

@@ -522,6 +522,7 @@ fn each_half_leads_from_one_end_to_the_other<F: Draw>(
         prop_assert_eq!((half.in_endpoint, half.in_mac), (from.endpoint, from.mac));
         prop_assert_eq!((half.out_endpoint, half.out_dst_mac), (to.endpoint, to.mac));
         prop_assert_eq!(half.out_src_mac, to.gateway_mac);
+        prop_assert_eq!(half.mtu, to.mtu);
     }
     Ok(())
 }
@@ -538,6 +539,36 @@ fn halves_share_what_is_the_flows<F: Draw>(
         prop_assert_eq!((half.state, half.mapping), (flow.state, flow.mapping));
         let is_promoted = !State::from_u8(flow.state).is_half_open();
         prop_assert_eq!(half.is_promoted(), is_promoted);
+    }
+    Ok(())
+}
+
+/// The interface to the outside is the one last looked at, and says nothing about a flow.
+fn a_half_is_led_as_its_flow_is<F: Draw>(
+    flow: &NewFlow<F>,
+    (at, later): (Place, Place),
+) -> Result<(), TestCaseError> {
+    for direction in [Original, Reply] {
+        let old = half(flow, direction, at);
+        let mut new = half(flow, direction, later);
+        prop_assert!(new.is_led_as(&old));
+        new.out_ifindex ^= 1;
+        prop_assert_eq!(new.is_led_as(&old), new.way == way::OUTSIDE);
+        let others: [fn(&mut Entry<F>); 7] = [
+            |half| half.mapping ^= 1,
+            |half| half.in_endpoint ^= 1,
+            |half| half.out_dst_mac.0[2] ^= 1,
+            |half| half.mtu ^= 1,
+            |half| half.via_ifindex ^= 1,
+            |half| half.flags ^= entry_flags::ROUTED,
+            |half| half.translated = half.translated.reversed(),
+        ];
+        for change in others {
+            let mut other = half(flow, direction, later);
+            change(&mut other);
+            let is_same = other == half(flow, direction, later);
+            prop_assert_eq!(other.is_led_as(&old), is_same);
+        }
     }
     Ok(())
 }
@@ -603,6 +634,14 @@ proptest! {
     ) {
         halves_share_what_is_the_flows(&v4, at)?;
         halves_share_what_is_the_flows(&v6, at)?;
+    }
+
+    #[test]
+    fn a_connection_is_led_as_an_earlier_one_if_nothing_about_it_differs(
+        v4 in flow::<V4>(), v6 in flow::<V6>(), at in place(), later in place(),
+    ) {
+        a_half_is_led_as_its_flow_is(&v4, (at, later))?;
+        a_half_is_led_as_its_flow_is(&v6, (at, later))?;
     }
 
     /// Entries are written over a scratch value that the last flow used.

@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use crate::{
     config::{ABI_VERSION, GlobalConfig},
-    conntrack::{Entry, Rooms, State, Timeouts, entry_flags, origin, way},
+    conntrack::{Entry, HalfOpenPlace, Rooms, State, Timeouts, entry_flags, origin, way},
     endpoint::{
         Endpoint, HostAddress, Interface, MacKey, Network, host_address_flags, interface_flags,
         network_flags, role,
@@ -91,6 +91,8 @@ fn conntrack_keeps_its_layout() {
         in_endpoint @ 44, out_endpoint @ 48, mapping @ 52, in_mac @ 56, out_dst_mac @ 62,
         out_src_mac @ 68, mtu @ 74, translated @ 76, via_ifindex @ 116,
     });
+    layout!(HalfOpenPlace<V4>: 24 { tenant @ 0, key @ 8 });
+    layout!(HalfOpenPlace<V6>: 48 { tenant @ 0, key @ 8 });
     layout!(Rooms: 40 {
         half_open_next @ 0, flows_high_water @ 8, flows @ 16, sweep_flows @ 24,
         sweep_half_open @ 32,

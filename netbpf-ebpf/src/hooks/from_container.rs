@@ -133,6 +133,7 @@ impl Sender {
             endpoint: self.interface.endpoint,
             mac: self.ethernet.src,
             gateway_mac: self.network.bridge_mac,
+            mtu: self.network.mtu as u16,
         }
     }
 
@@ -276,7 +277,7 @@ fn bridged<F: Stages>(packet: &Packet<F>, sender: &Sender) -> Verdict {
         return Verdict::container(peer.ifindex);
     }
     let mut from = sender.end();
-    let mut to = receiver(peer, sender.network);
+    let mut to = End::container(peer, sender.network);
     // The frame stays as it is: each side is sent to from the other's MAC.
     from.gateway_mac = peer.mac;
     to.gateway_mac = sender.ethernet.src;
@@ -411,7 +412,7 @@ fn to_mapped<F: Stages>(packet: &Packet<F>, sender: &Sender, mapped: Mapped<F>) 
         &packet.tuple,
         state,
         sender.end(),
-        receiver(endpoint, network),
+        End::container(endpoint, network),
     );
     draft.translated = translated;
     draft.mapping = mapped.mapping;
@@ -491,7 +492,7 @@ fn to_container<F: Stages>(packet: &Packet<F>, sender: &Sender, endpoint: &Endpo
     if let Err(reason) = policy::own_address(packet, &sender.asker::<F>(), &asked) {
         return reason.into();
     }
-    let verdict = untranslated(packet, sender.end(), receiver(endpoint, network));
+    let verdict = untranslated(packet, sender.end(), End::container(endpoint, network));
     if endpoint.network != sender.interface.network
         && let Some(draft) = F::draft()
     {
@@ -541,18 +542,6 @@ fn to_outside<F: Stages>(skb: Skb, packet: &Packet<F>, sender: &Sender) -> Verdi
 }
 
 const NO_SOURCE_ADDRESS: Verdict = Verdict::drop(DropReason::NoSourceAddress);
-
-/// A container as the receiver of a flow.
-#[inline(always)]
-fn receiver(endpoint: &Endpoint, network: &Network) -> End {
-    End {
-        way: way::CONTAINER,
-        ifindex: endpoint.ifindex,
-        endpoint: endpoint.id,
-        mac: endpoint.mac,
-        gateway_mac: network.bridge_mac,
-    }
-}
 
 #[inline(always)]
 fn untranslated<F: Stages>(packet: &Packet<F>, from: End, to: End) -> Verdict {

@@ -12,7 +12,7 @@ use netbpf_common::{
     packet::Packet,
     tuple::proto,
     verdict::{DropReason, Hook, Verdict},
-    wire::{Be16, Mac},
+    wire::Be16,
 };
 
 use crate::{
@@ -169,21 +169,13 @@ fn begun<F: Stages>(skb: Skb, packet: &Packet<F>, state: State, led: &Led<F>) ->
         return DropReason::ConntrackFull.into();
     };
     // The loopback interface has no address of its own on its frames.
-    let from = End {
-        way: way::LOCAL,
-        ifindex: skb.ifindex(),
-        endpoint: 0,
-        mac: Mac([0; 3]),
-        gateway_mac: Mac([0; 3]),
-    };
-    let to = End {
-        way: way::CONTAINER,
-        ifindex: endpoint.ifindex,
-        endpoint: endpoint.id,
-        mac: endpoint.mac,
-        gateway_mac: network.bridge_mac,
-    };
-    draft.begin(&packet.tuple, state, from, to);
+    let from = End::elsewhere(way::LOCAL, skb.ifindex());
+    draft.begin(
+        &packet.tuple,
+        state,
+        from,
+        End::container(endpoint, network),
+    );
     draft.translated = packet
         .tuple
         .with_destination(led.addr, led.port)

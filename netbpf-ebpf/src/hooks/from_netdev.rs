@@ -4,7 +4,7 @@
 //! is the host's, and passes.
 
 use netbpf_common::{
-    conntrack::{End, NewFlow, State, first_state, origin, way},
+    conntrack::{End, NewFlow, State, first_state, origin},
     endpoint::{Endpoint, HostAddress, Network, host_address_flags},
     family::{Family, V4, V6},
     nat::PublishTarget,
@@ -215,13 +215,7 @@ fn begin<F: Stages>(
     state: State,
     (endpoint, network): (&Endpoint, &Network),
 ) {
-    let to = End {
-        way: way::CONTAINER,
-        ifindex: endpoint.ifindex,
-        endpoint: endpoint.id,
-        mac: endpoint.mac,
-        gateway_mac: network.bridge_mac,
-    };
+    let to = End::container(endpoint, network);
     draft.begin(&packet.tuple, state, End::OUTSIDE, to);
     draft.via_ifindex = network.bridge_ifindex;
     draft.ingress_ifindex = skb.ifindex();

@@ -133,6 +133,7 @@ fn draft<F: Stages>(skb: Skb, mapping: u32) -> Option<()> {
         endpoint: interface.endpoint,
         mac: interface.mac,
         gateway_mac: network.bridge_mac,
+        mtu: network.mtu as u16,
     };
     let draft = F::draft()?;
     draft.begin(tuple, state, End::HOST, to);

@@ -6,6 +6,7 @@
 mod check;
 mod fill;
 mod flows;
+mod memory;
 mod spec;
 mod tables;
 
@@ -18,7 +19,7 @@ use std::{
 use aya::maps::{Array, Map, MapData, MapError, MapType};
 use netbpf_common::{
     config::GlobalConfig,
-    conntrack::{Entry, Rooms},
+    conntrack::{Entry, HalfOpenPlace, Rooms},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{V4, V6},
     nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS},
@@ -34,6 +35,7 @@ pub use self::{
     check::{check_pins, loaded_abi_version, loaded_sizes, read_config},
     fill::{MapFill, fill},
     flows::{FlowTable, counters, halves},
+    memory::make_sparse,
     spec::{MapSpec, Sizes},
     tables::{Part, Step, TableChange},
 };
@@ -54,8 +56,8 @@ const FRAGMENTS_MAX: u32 = 8192;
 const PROGRAM_MAPS: &[MapSpec] = &[
     spec::<Tuple<V4>, Entry<V4>>("CONNTRACK_V4", MapType::Hash, Capacity::Conntrack),
     spec::<Tuple<V6>, Entry<V6>>("CONNTRACK_V6", MapType::Hash, Capacity::Conntrack),
-    spec::<u32, Tuple<V4>>("HALF_OPEN_V4", MapType::Array, Capacity::HalfOpen),
-    spec::<u32, Tuple<V6>>("HALF_OPEN_V6", MapType::Array, Capacity::HalfOpen),
+    spec::<u32, HalfOpenPlace<V4>>("HALF_OPEN_V4", MapType::Array, Capacity::HalfOpen),
+    spec::<u32, HalfOpenPlace<V6>>("HALF_OPEN_V6", MapType::Array, Capacity::HalfOpen),
     spec::<u32, Tuple<V4>>("FLOWS_V4", MapType::Array, Capacity::Flows),
     spec::<u32, Tuple<V6>>("FLOWS_V6", MapType::Array, Capacity::Flows),
     spec::<(), u32>("FREE_SLOTS_V4", MapType::Queue, Capacity::Flows),

@@ -405,6 +405,7 @@ fn load_object(pins: &PinDirs, sizes: Sizes, object: &[u8]) -> Result<Ebpf, Erro
         ));
     }
     let dir = &pins.maps;
+    maps::make_sparse(dir, sizes)?;
     let features = Features::detect().map_err(|error| Error::Object(error.to_string()))?;
     let ipv6_flag = u64::from(features.bpf_f_ipv6);
     let fib_flags = if features.fib_skip_neigh {

@@ -14,9 +14,15 @@ use super::{
 /// [`Features`].
 pub const OLDEST: Release = Release { major: 6, minor: 1 };
 
-/// Names, separated by commas, what of [`Features`] is not to be used, and `cgroup2`: for tests of
-/// what netbpf does where it is missing.
+/// Names, separated by commas, what of [`Features`] is not to be used, and what of [`OTHERS`]: for
+/// tests of what netbpf does where it is missing.
 const WITHOUT: &str = "NETBPF_WITHOUT";
+
+/// What else may be missing: a cgroup2, and memory for flow tables as a whole.
+const OTHERS: [&str; 2] = [cgroup::WORD, PREALLOCATION];
+
+/// The word for flow tables that have all their memory from the beginning.
+pub const PREALLOCATION: &str = "preallocation";
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -68,7 +74,7 @@ pub fn check_ruled_out() -> std::result::Result<(), String> {
 
 fn check_words(list: &str) -> std::result::Result<(), String> {
     let known = Features::NAMES.map(|(word, _)| word);
-    let known: Vec<&str> = known.into_iter().chain([cgroup::WORD]).collect();
+    let known: Vec<&str> = known.into_iter().chain(OTHERS).collect();
     let words = list.split(',').filter(|word| !word.is_empty());
     let unknown: Vec<String> = words
         .filter(|word| !known.contains(word))
@@ -306,7 +312,7 @@ mod tests {
         assert_eq!(
             check_words("tcx,bpf,CGROUP2").unwrap_err(),
             "NETBPF_WITHOUT names \"bpf\", \"CGROUP2\": it can name tcx, fib_skip_neigh, \
-             fib_lookup_src, bpf_f_ipv6, cgroup2"
+             fib_lookup_src, bpf_f_ipv6, cgroup2, preallocation"
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fs, net::SocketAddr};
 
+use aya::maps::MapInfo;
 use netbpf_tests::{
     matrix::OWN_SERVICE,
     scene::Scene,
@@ -16,8 +17,18 @@ fn old_kernel() -> Scene {
     let mut scene = Scene::bare();
     let instance = netbpf_tests::product::Instance::new(&scene.topology.id, &scene.topology.host);
     scene.instance.keep();
-    scene.instance = instance.without("tcx,fib_skip_neigh,fib_lookup_src,bpf_f_ipv6");
+    scene.instance = instance.without("tcx,fib_skip_neigh,fib_lookup_src,bpf_f_ipv6,preallocation");
     scene
+}
+
+/// Whether the flow tables of a family grow as flows come: `BPF_F_NO_PREALLOC`.
+fn grows(scene: &Scene, family: Family) -> bool {
+    let name = match family {
+        Family::V4 => "conntrack_v4",
+        Family::V6 => "conntrack_v6",
+    };
+    let info = MapInfo::from_pin(scene.instance.pins().join("maps").join(name));
+    info.expect("the table is pinned").map_flags() & 1 != 0
 }
 
 /// How many filters stand there.
@@ -73,6 +84,7 @@ fn an_older_kernel_gets_filters_and_gives_them_back() {
     let status = scene.instance.json(&["status"]);
     assert_eq!(status["state"], "active", "{status}");
     assert_eq!(status["kernel"]["features"]["tcx"], false);
+    assert!(Family::ALL.into_iter().all(|family| grows(&scene, family)));
     let hooks = |interface: &str| {
         let rows = status["interfaces"].as_array().cloned().unwrap_or_default();
         let row = rows.into_iter().find(|row| row["name"] == interface);

@@ -1,7 +1,7 @@
 //! The flow table: room, floods, races, generations, endings, expiry.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Barrier, Mutex},
     thread,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use aya::maps::{Array, Map, MapData};
 use netbpf::dataplane::maps::Sizes;
 use netbpf_common::{
-    conntrack::Rooms,
+    conntrack::{HalfOpenPlace, Rooms},
     family::V4,
     tuple::Tuple,
     verdict::{DropReason, Hook},
@@ -367,5 +367,55 @@ fn a_closing_connection_can_begin_again() {
             established(bed, family, 40000);
         }
         assert_eq!(bed.halves(), 4);
+    });
+}
+
+/// A client that asks again by the same port is led where the port leads by then, and the place of
+/// its old connection is had by the new one.
+#[test]
+fn a_connection_that_begins_again_is_led_as_policy_leads_now() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            let rst = established(bed, family, 40000).next(Flags::Rst, b"");
+            from_outside(bed, &rst).redirects(&delivered(&rst, family));
+            established(bed, family, 40000);
+            from_outside(bed, &rst).redirects(&delivered(&rst, family));
+        }
+        bed.change(|contents| {
+            let (IpAddr::V4(v4), IpAddr::V6(v6)) = (DB.addr(Family::V4), DB.addr(Family::V6))
+            else {
+                unreachable!("each family has addresses of its own");
+            };
+            for target in contents.published_v4.values_mut() {
+                (target.addr, target.endpoint) = (v4.into(), DB.endpoint());
+            }
+            for target in contents.published_v6.values_mut() {
+                (target.addr, target.endpoint) = (v6.into(), DB.endpoint());
+            }
+        });
+        for family in Family::ALL {
+            let syn = syn(family, 40000);
+            let to_db = syn
+                .clone()
+                .to(DB.at(family, WEB_PORT.1))
+                .macs(DB.net.bridge_mac(), DB.mac())
+                .routed();
+            from_outside(bed, &syn).redirects(&to_db);
+        }
+        assert_eq!(bed.halves(), 4);
+    });
+}
+
+#[test]
+fn a_flow_leaves_its_place_among_the_half_open_ones() {
+    on_bed(|bed| {
+        let data = MapData::from_pin(bed.maps_dir().join("half_open_v4")).expect("it is pinned");
+        let places: Array<MapData, HalfOpenPlace<V4>> =
+            Map::Array(data).try_into().expect("an array");
+        let tenant = || places.get(&0, 0).expect("the place is read").tenant;
+        from_outside(bed, &syn(Family::V4, 40000));
+        assert_eq!(tenant(), 1);
+        established(bed, Family::V4, 40000);
+        assert_eq!(tenant(), 0);
     });
 }

@@ -1,7 +1,7 @@
 //! Every reason to drop a packet, and every reason to leave one to the stack, has a packet here
 //! that meets it. A reason without one does not compile.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use netbpf::dataplane::maps::{Contents, Sizes};
 use netbpf_common::{
@@ -11,6 +11,7 @@ use netbpf_common::{
     verdict::{DropReason, Hook, StackReason},
 };
 use netbpf_tests::{
+    netns::wait_until,
     packet::{Arp, EchoKind, Flags, Frame, Piece, fragment},
     prog_run::{
         Action, Bed, Context, DNS_PORT, EMPTY_PORT, GONE_PORT, Net, Outcome, Place, Resident,
@@ -377,7 +378,15 @@ fn moved(bed: &mut Bed, family: Family) -> Outcome {
     bed.netns().ip(&format!("addr add dev stray {address}"));
     bed.netns()
         .ip(&format!("route replace {} dev stray", family.far()));
-    sends(bed, WEB, &ask())
+    // The way that was just asked for holds for a moment.
+    let mut outcome = sends(bed, WEB, &ask());
+    wait_until("the flow asks for its way", Duration::from_secs(1), || {
+        if outcome.action == Action::Redirect {
+            outcome = sends(bed, WEB, &ask());
+        }
+        outcome.action != Action::Redirect
+    });
+    outcome
 }
 
 /// A packet that is too big, after so many others of this moment that its sender is not told.

@@ -103,6 +103,8 @@ fn what_is_too_big_or_out_of_hops_is_told_to_its_sender() {
                 let outcome = sends(bed, &last);
                 outcome.counts(StackReason::TtlExceeded);
                 is_told(&outcome, &last, &heard(gateway, out_of_hops, 0, quoted));
+                // Also where the way of a shorter packet has just been asked for.
+                assert_eq!(sends(bed, &frame).action, Action::Redirect);
                 let big = frame.with_payload(&[7; 1600]);
                 let outcome = sends(bed, &big);
                 outcome.counts(StackReason::TooBig);
