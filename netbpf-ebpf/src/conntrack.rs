@@ -262,8 +262,11 @@ fn half_open_place<F: Tables>(ticket: u32) -> Option<Place<F>> {
 fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
     let ticket = F::rooms()?.next_half_open();
     let place = half_open_place::<F>(ticket)?;
-    if let Some((oldest, key)) = place.tenant() {
-        end_half_open(&key, oldest);
+    if let Some(oldest) = place.tenant() {
+        // The scratch key, for a long chain of calls begins here.
+        let key = F::key()?;
+        *key = place.key();
+        end_half_open(key, oldest);
     }
     place.enter(ticket, original);
     Some(ticket)
@@ -405,9 +408,9 @@ pub fn sweep_flow<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
 #[inline(always)]
 pub fn sweep_half_open<F: Tables>(place: u32, now: Tick, config: &GlobalConfig) {
     if let Some(place) = F::half_open_at(place)
-        && let Some((ticket, key)) = place.tenant()
+        && let Some(ticket) = place.tenant()
     {
-        sweep(&key, ticket, now, config, Room::HalfOpen);
+        sweep(&place.key(), ticket, now, config, Room::HalfOpen);
     }
 }
 

@@ -537,15 +537,19 @@ impl<F: Family> Half<F> {
 pub struct Place<F: Family>(*mut HalfOpenPlace<F>);
 
 impl<F: Family> Place<F> {
-    /// The ticket and the key of who has it; `None`: nobody.
+    /// The ticket of who has it; `None`: nobody.
     #[inline(always)]
-    pub fn tenant(&self) -> Option<(u32, Tuple<F>)> {
+    pub fn tenant(&self) -> Option<u32> {
         // SAFETY: an array's value, alive with the program, and aligned; so below.
-        unsafe {
-            let tenant = (&raw const (*self.0).tenant).read_volatile();
-            let ticket = tenant.checked_sub(1)?;
-            Some((ticket as u32, (*self.0).key))
-        }
+        let tenant = unsafe { (&raw const (*self.0).tenant).read_volatile() };
+        tenant.checked_sub(1).map(|ticket| ticket as u32)
+    }
+
+    /// The key of who came last.
+    #[inline(always)]
+    pub fn key(&self) -> Tuple<F> {
+        // SAFETY: see `tenant`.
+        unsafe { (*self.0).key }
     }
 
     /// Moves in with a ticket.
