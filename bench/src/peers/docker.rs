@@ -31,6 +31,8 @@ pub const BY_DOCKERD: u16 = 100;
 
 /// The image of all containers.
 const IMAGE: &str = "bench";
+/// How long one command of docker's may take, in seconds.
+const LIMIT: &str = "120";
 /// The container that comes and goes.
 const ONE_MORE: &str = "one-more";
 
@@ -223,8 +225,9 @@ impl Daemon {
     }
 
     fn docker(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new("docker")
-            .arg("--host")
+        // What dockerd leaves unanswered must not keep the bench for ever.
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", LIMIT, "docker", "--host"])
             .arg(socket(self.directory.path()))
             .args(arguments)
             .output()

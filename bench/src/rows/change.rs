@@ -6,7 +6,10 @@
 mod ours;
 mod theirs;
 
-use std::{thread, time::Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, anyhow};
 
@@ -41,6 +44,9 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
                 stop::check()?;
                 contender.take(round);
             }
+        }
+        for Contender { name, took, .. } in &contenders {
+            eprintln!("bench: changes by {name} took {:.1} s", took.as_secs_f64());
         }
         let row = |(by, work, about)| row(by, work, about, &contenders);
         Ok(abouts.into_iter().map(row).collect())
@@ -98,6 +104,8 @@ struct Contender<'s> {
     /// Takes its samples; `Err` is why it takes none.
     sampler: Result<Box<dyn FnMut() -> Result<Sample> + 's>, String>,
     samples: Vec<Sample>,
+    /// How long all of them took, with what is not timed.
+    took: Duration,
     /// What a reader must know beside the numbers of all ports at once.
     note: Option<String>,
 }
@@ -110,6 +118,7 @@ impl<'s> Contender<'s> {
             rounds,
             sampler: Ok(Box::new(sampler)),
             samples: Vec::new(),
+            took: Duration::ZERO,
             note: None,
         }
     }
@@ -132,10 +141,12 @@ impl<'s> Contender<'s> {
         if round >= self.rounds {
             return;
         }
+        let began = Instant::now();
         match sampler() {
             Ok(sample) => self.samples.push(sample),
             Err(error) => self.sampler = Err(format!("failed in round {round}: {error:#}")),
         }
+        self.took += began.elapsed();
     }
 
     fn series(&self, work: Work) -> Option<Series> {

@@ -64,7 +64,7 @@ fn compare(site: &Site, pace: &Pace) -> Result<String> {
     }
     let spread = Spread::of(&ratios(&ours, &theirs)).context("no rounds")?;
     Ok(format!(
-        "the bench's own generator moves {:.2} ({:.2}–{:.2}) of what iperf3 does, in {} rounds",
+        "the bench's own generator moves {:.2} ({:.2}–{:.2}) times what iperf3 does; rounds: {}",
         spread.median,
         spread.min,
         spread.max,
