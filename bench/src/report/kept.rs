@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     Judged, Report,
-    markdown::{goal, number},
+    markdown::{goal, number, ratio},
 };
 use crate::{
     row::{Judgement, Row, SUBJECT, Target},
@@ -227,10 +227,10 @@ fn ratios(work: &Work<'_>) -> Vec<String> {
             peers.push(&series.name);
         }
     }
-    let ratio = |row: &Row, peer: &str| Some(format!("{:.2}", row.ratio(peer)?.median));
+    let beside = |row: &Row, peer: &str| Some(ratio(row.ratio(peer)?.median));
     let peers = peers.into_iter();
     peers
-        .map(|peer| format!("{peer}: {}", each(work, |judged| ratio(&judged.row, peer))))
+        .map(|peer| format!("{peer}: {}", each(work, |judged| beside(&judged.row, peer))))
         .collect()
 }
 

@@ -83,8 +83,12 @@ fn section(judged: &Judged) -> String {
 fn ratio_to(row: &Row, name: &str) -> String {
     match row.ratio(name) {
         Some(spread) if name != SUBJECT => format!(
-            "{:.2} ({:.2}–{:.2}, {:.2}–{:.2})",
-            spread.median, spread.lower, spread.upper, spread.min, spread.max
+            "{} ({}–{}, {}–{})",
+            ratio(spread.median),
+            ratio(spread.lower),
+            ratio(spread.upper),
+            ratio(spread.min),
+            ratio(spread.max)
         ),
         _ => String::new(),
     }
@@ -117,6 +121,15 @@ pub fn sentence(target: &Target, judgement: &Judgement, unit: &str) -> String {
             by * 100.0
         ),
         Judgement::Unknown => format!("{goal}: **not measured**"),
+    }
+}
+
+/// A ratio as it can be read: with more digits where it is small.
+pub fn ratio(value: f64) -> String {
+    if value.abs() < 0.1 {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.2}")
     }
 }
 
