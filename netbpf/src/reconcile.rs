@@ -435,8 +435,13 @@ impl<'a> Applying<'a> {
         if before != Some(text) {
             self.instance.write_desired(self.lock, text)?;
         }
-        self.journal.finish()?;
-        Ok(self.allocated.tidy()?)
+        // The change is made. Who finds it unfinished in the journal sees by the document that it is,
+        // where it has changed, and else comes to the same once more.
+        let told = self.journal.finish().and_then(|()| self.allocated.tidy());
+        if let Err(error) = told {
+            tracing::warn!(%error, "what is made was not told to the journal");
+        }
+        Ok(())
     }
 
     fn take_back(&mut self, error: anyhow::Error, fault: &mut Fault) -> anyhow::Error {

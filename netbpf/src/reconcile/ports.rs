@@ -266,8 +266,12 @@ impl Known {
                 .write_desired(changing.lock, self.opened.text())?,
         );
         self.fingerprint = fingerprint(self.opened.text());
-        self.journal.finish()?;
-        Ok(self.allocated.tidy()?)
+        // The change is made. Who finds it unfinished in the journal sees by the document that it is.
+        let told = self.journal.finish().and_then(|()| self.allocated.tidy());
+        if let Err(error) = told {
+            tracing::warn!(%error, "what is made was not told to the journal");
+        }
+        Ok(())
     }
 
     fn write(&mut self, ports: &Ports, fault: &mut Fault) -> Result<()> {
