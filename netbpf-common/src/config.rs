@@ -4,6 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::conntrack::Timeouts;
 
+/// What the object has for the flags of its flow tables (`linux/bpf.h`, `BPF_F_*`), for the loader
+/// to replace: the word is nowhere else in it.
+pub const FLAGS_OF_FLOW_TABLES: u32 = 0x6e62_706d;
+
 /// The version of every layout in this crate and of the maps' meaning. A loader that finds pins
 /// of another version refuses.
 pub const ABI_VERSION: u32 = 1;

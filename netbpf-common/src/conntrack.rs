@@ -148,7 +148,7 @@ impl State {
         }
     }
 
-    /// Whether the flow lives in the half-open room.
+    /// Whether a flow that begins in this state begins in the half-open room.
     #[inline(always)]
     pub const fn is_half_open(self) -> bool {
         matches!(self, Self::SynSent | Self::SynRecv | Self::Unreplied)
@@ -251,7 +251,7 @@ pub mod way {
     pub const HOST: u8 = 1;
     /// Straight into the container behind `out_ifindex`.
     pub const CONTAINER: u8 = 2;
-    /// Out of the host, by the route that the kernel looks up for each packet.
+    /// Out of the host, by the route that the kernel finds for its packets.
     pub const OUTSIDE: u8 = 3;
     /// Back to a process of the host, by the loopback interface `out_ifindex`.
     pub const LOCAL: u8 = 4;

@@ -147,7 +147,8 @@ pub fn change<F: Tables>(next: u32) -> u32 {
     let config = maps::config();
     let state = State::from_u8(half.state);
     let is_syn = packet.tuple.proto == proto::TCP && is_initial_syn(packet.tcp_flags);
-    if is_syn && can_be_reopened(&half) {
+    // In another generation it may be nobody's who commits: then the flow ends here.
+    if is_syn && half.generation == config.generation && can_be_reopened(&half) {
         packet.reopens = true;
         return change::NEW;
     }
@@ -190,7 +191,8 @@ fn set_state<F: Tables>(half: Half<F>, key: &Tuple<F>, next: State) -> u32 {
         Direction::Reply => (partner, &partner_key),
     };
     if changes_room(&half, next) {
-        let ticket = half.slot;
+        // Where two CPUs committed one flow, the original half has the place that counts.
+        let ticket = original.slot;
         let Some(slot) = take_slot::<F>(original_key) else {
             end(half, key);
             return change::FULL;
@@ -262,13 +264,14 @@ fn half_open_place<F: Tables>(ticket: u32) -> Option<Place<F>> {
 fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
     let ticket = F::rooms()?.next_half_open();
     let place = half_open_place::<F>(ticket)?;
-    if let Some(oldest) = place.tenant() {
-        // The scratch key, for a long chain of calls begins here.
-        let key = F::key()?;
-        *key = place.key();
+    let oldest = place.enter(ticket);
+    // The scratch key, for a long chain of calls begins here.
+    let key = F::key()?;
+    *key = place.key();
+    place.set_key(original);
+    if let Some(oldest) = oldest {
         end_half_open(key, oldest);
     }
-    place.enter(ticket, original);
     Some(ticket)
 }
 

@@ -239,7 +239,7 @@ pub fn set_fib_len(params: &mut FibParams, len: u16) {
     params.__bindgen_anon_1.tot_len = len;
 }
 
-/// The MTU that a lookup found the packet to be too big for.
+/// The MTU of the way that a lookup found, also where the packet is too big for it.
 #[inline(always)]
 pub fn fib_mtu(params: &FibParams) -> u32 {
     // SAFETY: both members of the union are the same integer.

@@ -17,8 +17,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use netbpf_common::{
-    config::GlobalConfig,
-    conntrack::{Entry, HalfOpenPlace, NewFlow, Rooms, State, Tick, Timeouts, promoted},
+    config::{FLAGS_OF_FLOW_TABLES, GlobalConfig},
+    conntrack::{Entry, HalfOpenPlace, NewFlow, Rooms, State, Tick, Timeouts, promoted, way},
     endpoint::{Endpoint, HostAddress, Interface, MacKey, Network},
     family::{Family, V4, V6},
     nat::{HELD_PORTS_LEN, MappingKey, PortKey, PublishTarget, RESERVED_WORDS, port_index},
@@ -40,6 +40,10 @@ use crate::{
 
 /// `BPF_F_NO_PREALLOC`: memory grows with what is in the map.
 const SPARSE: usize = 1;
+
+/// Where the loader puts in whether the flow tables have their memory from the beginning. No kernel
+/// takes it as it stands here.
+const MEMORY: usize = FLAGS_OF_FLOW_TABLES as usize;
 
 /// What holds for all programs. Loader.
 #[btf_map]
@@ -136,11 +140,11 @@ pub static HELD_PORTS: Array<u64, { HELD_PORTS_LEN as usize }> = Array::new();
 
 /// The flow table. Programs.
 #[btf_map]
-pub static CONNTRACK_V4: HashMap<Tuple<V4>, Entry<V4>, 655_360> = HashMap::new();
+pub static CONNTRACK_V4: HashMap<Tuple<V4>, Entry<V4>, 655_360, MEMORY> = HashMap::new();
 
 /// As `CONNTRACK_V4`.
 #[btf_map]
-pub static CONNTRACK_V6: HashMap<Tuple<V6>, Entry<V6>, 655_360> = HashMap::new();
+pub static CONNTRACK_V6: HashMap<Tuple<V6>, Entry<V6>, 655_360, MEMORY> = HashMap::new();
 
 /// The ring of half-open flows; the oldest gives way. Programs.
 #[btf_map]
@@ -212,7 +216,7 @@ pub static DRAFT_V4: PerCpuArray<NewFlow<V4>, 1> = PerCpuArray::new();
 #[btf_map]
 pub static DRAFT_V6: PerCpuArray<NewFlow<V6>, 1> = PerCpuArray::new();
 
-/// The key of the half that is being put in. Programs.
+/// The key of the half that is being put in or looked for. Programs.
 #[btf_map]
 pub static KEY_V4: PerCpuArray<Tuple<V4>, 1> = PerCpuArray::new();
 
@@ -220,7 +224,7 @@ pub static KEY_V4: PerCpuArray<Tuple<V4>, 1> = PerCpuArray::new();
 #[btf_map]
 pub static KEY_V6: PerCpuArray<Tuple<V6>, 1> = PerCpuArray::new();
 
-/// The half that is being put in. Programs.
+/// The half that is being put in, or would be. Programs.
 #[btf_map]
 pub static ENTRY_V4: PerCpuArray<Entry<V4>, 1> = PerCpuArray::new();
 
@@ -494,7 +498,7 @@ impl<F: Family> Half<F> {
         unsafe { (&raw mut (*self.0).promoted).write_volatile(promoted::DONE) }
     }
 
-    /// Begins the flow anew in this half.
+    /// Begins the flow anew in this half; which interface to the outside is hooked, it asks anew.
     #[inline(always)]
     pub fn begin_again(self, state: u8, generation: u32, now: Tick) {
         // SAFETY: see `deref`.
@@ -504,6 +508,9 @@ impl<F: Family> Half<F> {
             (&raw mut (*self.0).last_seen).write_volatile(now);
             (&raw mut (*self.0).created).write_volatile(now);
             (&raw mut (*self.0).generation).write_volatile(generation);
+            if (*self.0).way == way::OUTSIDE {
+                (&raw mut (*self.0).out_ifindex).write_volatile(0);
+            }
             (&raw mut (*self.0).state).write_volatile(state);
         }
     }
@@ -552,14 +559,19 @@ impl<F: Family> Place<F> {
         unsafe { (*self.0).key }
     }
 
-    /// Moves in with a ticket.
+    /// Moves in with a ticket; the ticket of who has to give way.
     #[inline(always)]
-    pub fn enter(&self, ticket: u32, key: &Tuple<F>) {
+    pub fn enter(&self, ticket: u32) -> Option<u32> {
         // SAFETY: see `tenant`.
-        unsafe {
-            atomic::exchange(&raw mut (*self.0).tenant, u64::from(ticket) + 1);
-            (*self.0).key = *key;
-        }
+        let before = unsafe { atomic::exchange(&raw mut (*self.0).tenant, u64::from(ticket) + 1) };
+        before.checked_sub(1).map(|ticket| ticket as u32)
+    }
+
+    /// Puts in the key of who has moved in.
+    #[inline(always)]
+    pub fn set_key(&self, key: &Tuple<F>) {
+        // SAFETY: see `tenant`.
+        unsafe { (*self.0).key = *key }
     }
 
     /// Moves out, unless somebody else has moved in.

@@ -21,12 +21,15 @@ use crate::{
 /// How often a round runs.
 const PERIOD_NS: u64 = 100_000_000;
 
-/// How many rounds there are until every place of a ring has been examined, if it is long: 13
-/// seconds.
+/// How many rounds there are until every place of a ring has been examined: 13 seconds.
 const ROUNDS: u64 = 128;
 
-/// How many places of a ring a round examines at least.
-const PLACES: u64 = 256;
+/// How many places of a ring a round examines at least: a short ring is through sooner.
+const LEAST: u64 = 256;
+
+/// How many it examines at most, for a CPU does nothing else meanwhile: a ring of millions takes
+/// longer.
+const MOST: u64 = 8192;
 
 /// `CLOCK_MONOTONIC`.
 const CLOCK: u64 = 1;
@@ -97,7 +100,7 @@ fn sweep_ring(
     if len == 0 {
         return;
     }
-    let places = len.min(PLACES.max(len / ROUNDS));
+    let places = len.min((len / ROUNDS).clamp(LEAST, MOST));
     let mut cursor = Cursor {
         next: advance(rooms, places),
         len,

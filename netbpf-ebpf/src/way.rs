@@ -1,6 +1,6 @@
 //! The way out of the host, as the kernel's routing table has it for this packet.
 //!
-//! An answer holds for what is left of its tick, an eighth of a second at most, and for the very
+//! An answer holds for what is left of its tick, 134 ms at most, and for the very
 //! question that it answers, on the CPU that asked; nothing is rewritten here.
 
 use aya_ebpf::bindings::{

@@ -6,7 +6,6 @@
 mod check;
 mod fill;
 mod flows;
-mod memory;
 mod spec;
 mod tables;
 
@@ -35,7 +34,6 @@ pub use self::{
     check::{check_pins, loaded_abi_version, loaded_sizes, read_config},
     fill::{MapFill, fill},
     flows::{FlowTable, counters, halves},
-    memory::make_sparse,
     spec::{MapSpec, Sizes},
     tables::{Part, Step, TableChange},
 };

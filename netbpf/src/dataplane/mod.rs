@@ -7,6 +7,7 @@ pub mod attach;
 mod clsact;
 pub mod conntrack;
 pub mod maps;
+mod object;
 mod pin;
 pub mod socket;
 mod syscall;
@@ -18,7 +19,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     pin::PinError,
     programs::{
         CgroupSockAddr, Program, ProgramError, ProgramInfo, SchedClassifier, TestRun as _,
@@ -32,7 +33,7 @@ use netbpf_common::{
 
 use self::maps::Sizes;
 pub use self::pin::finish_links;
-use crate::host::{bpffs::PinDirs, kernel::Features, link::Framing};
+use crate::host::{bpffs::PinDirs, link::Framing};
 
 /// The object with all programs, as it was built with this binary; empty where the build was told
 /// to leave it out.
@@ -55,9 +56,6 @@ pub enum Objects {
     /// Also the one for interfaces without.
     All,
 }
-
-/// `BPF_FIB_LOOKUP_SKIP_NEIGH` (`linux/bpf.h`).
-const FIB_LOOKUP_SKIP_NEIGH: u64 = 1 << 2;
 
 /// The program that arms the sweep. It is never attached.
 const START_SWEEP: &str = "start_sweep";
@@ -337,7 +335,7 @@ pub fn load(pins: &PinDirs, sizes: Sizes, objects: Objects) -> Result<Load, Erro
         }
     }
     remove_mark(pins)?;
-    let mut object = load_object(pins, sizes, OBJECT)?;
+    let mut object = object::load(pins, sizes, OBJECT)?;
     // The verifier sees every program before the first one gives way.
     for hook in Hook::ALL {
         let name = hook.name();
@@ -379,7 +377,7 @@ pub fn load(pins: &PinDirs, sizes: Sizes, objects: Objects) -> Result<Load, Erro
 
 /// As [`load`], for [`L3_OBJECT`] alone.
 fn load_bare(pins: &PinDirs, sizes: Sizes) -> Result<(), Error> {
-    let mut object = load_object(pins, sizes, L3_OBJECT)?;
+    let mut object = object::load(pins, sizes, L3_OBJECT)?;
     for hook in BARE {
         let name = attach::program_of(hook, Framing::Bare);
         let program: &mut SchedClassifier = program(&mut object, name)?;
@@ -396,36 +394,6 @@ fn unpin_bare(pins: &PinDirs) -> Result<(), Error> {
         pin::remove_if_there(&path).map_err(|source| Error::Pin { path, source })?;
     }
     Ok(())
-}
-
-fn load_object(pins: &PinDirs, sizes: Sizes, object: &[u8]) -> Result<Ebpf, Error> {
-    if object.is_empty() {
-        return Err(Error::Object(
-            "this netbpf was built without them".to_owned(),
-        ));
-    }
-    let dir = &pins.maps;
-    maps::make_sparse(dir, sizes)?;
-    let features = Features::detect().map_err(|error| Error::Object(error.to_string()))?;
-    let ipv6_flag = u64::from(features.bpf_f_ipv6);
-    let fib_flags = if features.fib_skip_neigh {
-        FIB_LOOKUP_SKIP_NEIGH
-    } else {
-        0
-    };
-    let fib_source = u64::from(features.fib_lookup_src);
-    let mut loader = EbpfLoader::new();
-    loader
-        .override_global("BPF_F_IPV6_SUPPORTED", &ipv6_flag, false)
-        .override_global("FIB_FLAGS", &fib_flags, false)
-        .override_global("FIB_SOURCE", &fib_source, false);
-    for spec in maps::all() {
-        loader.map_pin_path(spec.name, dir.join(spec.pin_name()));
-        loader.map_max_entries(spec.name, spec.max_entries(sizes));
-    }
-    loader
-        .load(object)
-        .map_err(|error| Error::Object(attach::cause(&error)))
 }
 
 fn refused(name: &'static str, error: &ProgramError) -> Error {

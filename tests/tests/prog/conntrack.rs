@@ -196,6 +196,19 @@ fn race<const RACERS: usize>(bed: &Bed, frame: &Frame) -> Vec<(Action, Vec<u8>)>
     seen.into_inner().expect("nobody panics with the lock")
 }
 
+fn unpublish(bed: &mut Bed) {
+    bed.change(|contents| {
+        contents.mappings.retain(|key, _| key.mapping != 1);
+        contents
+            .published_v4
+            .retain(|_, target| target.mapping != 1);
+        contents
+            .published_v6
+            .retain(|_, target| target.mapping != 1);
+    });
+    bed.next_generation();
+}
+
 #[test]
 fn an_unpublished_port_ends_its_flows_in_the_next_generation() {
     on_bed(|bed| {
@@ -203,16 +216,7 @@ fn an_unpublished_port_ends_its_flows_in_the_next_generation() {
             .iter()
             .map(|family| (*family, established(bed, *family, 40000)))
             .collect();
-        bed.change(|contents| {
-            contents.mappings.retain(|key, _| key.mapping != 1);
-            contents
-                .published_v4
-                .retain(|_, target| target.mapping != 1);
-            contents
-                .published_v6
-                .retain(|_, target| target.mapping != 1);
-        });
-        bed.next_generation();
+        unpublish(bed);
         for (family, ack) in acks {
             let answer = delivered(&ack, family).reply(Flags::PshAck);
             bed.run(Hook::FromContainer, Place::Veth(WEB), &answer)
@@ -417,5 +421,51 @@ fn a_flow_leaves_its_place_among_the_half_open_ones() {
         assert_eq!(tenant(), 1);
         established(bed, Family::V4, 40000);
         assert_eq!(tenant(), 0);
+    });
+}
+
+/// Ends a connection through the published port from the client's port 40000.
+fn reset(bed: &Bed, family: Family) {
+    let rst = established(bed, family, 40000).next(Flags::Rst, b"");
+    from_outside(bed, &rst).redirects(&delivered(&rst, family));
+}
+
+/// The port is the host's own by then: nothing of the old connection is in the way of the new one.
+#[test]
+fn a_connection_to_a_port_that_is_no_longer_published_is_the_hosts_from_its_first_packet() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            reset(bed, family);
+        }
+        unpublish(bed);
+        for family in Family::ALL {
+            let first = syn(family, 40000);
+            from_outside(bed, &first).passes();
+            from_outside(bed, &first.next(Flags::Ack, b"")).passes();
+        }
+        assert_eq!(bed.halves(), 0);
+    });
+}
+
+/// Not even by a connection that begins again where one lies that has left by it.
+#[test]
+fn a_way_out_that_is_no_longer_hooked_is_not_taken() {
+    on_bed(|bed| {
+        for family in Family::ALL {
+            reset(bed, family);
+        }
+        let uplink = bed.ifindex(Place::Uplink);
+        bed.change(|contents| {
+            contents.interfaces.remove(&uplink);
+        });
+        for family in Family::ALL {
+            for port in [40001, 40000] {
+                let first = syn(family, port);
+                from_outside(bed, &first).redirects(&delivered(&first, family));
+                let answer = delivered(&first, family).reply(Flags::SynAck);
+                bed.run(Hook::FromContainer, Place::Veth(WEB), &answer)
+                    .drops(DropReason::WayOutNotHooked);
+            }
+        }
     });
 }

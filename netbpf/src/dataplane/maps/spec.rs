@@ -21,7 +21,7 @@ impl Sizes {
     }
 
     /// Entries of a flow table: each flow has two halves.
-    pub(super) const fn conntrack(self) -> u32 {
+    pub(in crate::dataplane) const fn conntrack(self) -> u32 {
         self.max_flows
             .saturating_add(self.max_half_open)
             .saturating_mul(2)
