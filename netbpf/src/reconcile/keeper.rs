@@ -92,11 +92,11 @@ impl Keeper {
         self.change(host, instance, &wanted, options)
     }
 
-    /// As [`super::edit`]; ports of a container change by what is known, where that is enough.
+    /// As [`super::edit()`]; ports of a container change by what is known, where that is enough.
     ///
     /// # Errors
     ///
-    /// As [`super::edit`].
+    /// As [`super::edit()`].
     pub fn edit(
         &mut self,
         host: &Host,
