@@ -336,7 +336,11 @@ impl<'a> Applying<'a> {
                 Err(error) => return Err(self.take_back(error, &mut options.fault)),
             }
         }
-        self.commit(committed.as_deref(), &text, &allocations)?;
+        let made = (options.fault.before("commit").map_err(Into::into))
+            .and_then(|()| self.commit(committed.as_deref(), &text, &allocations));
+        if let Err(error) = made {
+            return Err(self.take_back(error, &mut options.fault));
+        }
         let kept = Some(Kept {
             text,
             document,
@@ -517,7 +521,7 @@ pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
         return Ok(Report::default());
     }
     let lock = instance.lock()?;
-    let mut journal = Journal::open(instance, &lock, host.netns().id())?;
+    let (mut journal, unreadable) = Journal::open_readable(instance, &lock, host.netns().id())?;
     // Pins outlive a lost journal.
     let pins = crate::state::Change::Pins {
         instance: instance.name().to_owned(),
@@ -530,12 +534,14 @@ pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
     let left = failures.iter().map(|failure| failure.change.clone());
     let left: Changes = left.collect();
     changes.retain(|change| left.same(change).is_none());
-    let report = Report::from(
-        changes
+    let removals: Vec<_> = changes.iter().filter_map(words::removal).collect();
+    let report = Report {
+        warnings: unreadable
             .iter()
-            .filter_map(words::removal)
-            .collect::<Vec<_>>(),
-    );
+            .map(|error| format!("{error}: what it says was made is left"))
+            .collect(),
+        ..Report::from(removals)
+    };
     if failures.is_empty() {
         instance.remove(lock)?;
         return Ok(report);

@@ -59,6 +59,16 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// As `Malformed`, for a line of one of lines.
+    #[error("{}:{line}: {source}", path.display())]
+    MalformedLine {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// Another process writes and does not end.
     #[error("instance {instance} is locked by {holder}")]
     Locked {

@@ -229,9 +229,47 @@ fn a_broken_journal_is_named() {
     assert!(
         error
             .to_string()
-            .contains("var/lib/netbpf/test/journal.jsonl: "),
+            .contains("var/lib/netbpf/test/journal.jsonl:1: "),
         "{error}"
     );
+}
+
+/// A later version may note what this one has no word for: purge still undoes the rest.
+#[test]
+fn what_can_be_read_of_a_journal_is_read_for_those_who_go_on() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    let mut journal = Journal::open(&instance, &lock, here()).unwrap();
+    journal.extend(&[forwarding("0")]).unwrap();
+    let path = instance.state_dir().join("journal.jsonl");
+    let written = fs::read_to_string(&path).unwrap();
+    let (bounds, rest) = written.split_once('\n').unwrap();
+    for broken in [
+        format!("{written}{{\"later\":{{}}}}\n"),
+        format!("{bounds}\nx\n{rest}"),
+        format!("x\n{rest}"),
+    ] {
+        fs::write(&path, broken).unwrap();
+        let (found, unreadable) = Journal::open_readable(&instance, &lock, here()).unwrap();
+        assert_eq!(found.changes(), &of([forwarding("0")]));
+        assert_eq!(unreadable.len(), 1);
+    }
+}
+
+#[test]
+fn a_journal_that_stays_open_does_not_grow_with_what_has_ended() {
+    let (_dir, instance) = bed();
+    let lock = instance.lock().unwrap();
+    let mut journal = Journal::open(&instance, &lock, here()).unwrap();
+    journal.extend(&[forwarding("0")]).unwrap();
+    for _ in 0..2000 {
+        journal.begin(Pending::default()).unwrap();
+        journal.finish().unwrap();
+    }
+    let path = instance.state_dir().join("journal.jsonl");
+    assert!(fs::metadata(path).unwrap().len() < 64 << 10);
+    let again = Journal::open(&instance, &lock, here()).unwrap();
+    assert_eq!(again.changes(), &of([forwarding("0")]));
 }
 
 #[test]

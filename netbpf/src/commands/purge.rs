@@ -16,6 +16,9 @@ pub(super) fn purge(cli: &Cli, instance: &Instance) -> Result<()> {
     kernel::require_privileges()?;
     let host = Host::enter(cli.netns.as_deref())?;
     let report = run::purge(&host, instance)?;
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
     if cli.quiet {
         return Ok(());
     }

@@ -63,17 +63,23 @@ pub(super) fn write_at_once(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&new, path).doing(|| format!("replace {}", path.display()))
 }
 
-/// Replaces a file in one step that a power cut can't undo.
+/// Replaces a file in one step that a power cut can't undo. An error means that the old one stands.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    create_dir(directory)?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    create_dir(parent)?;
     let new = path.with_extension("new");
-    let write = || -> io::Result<()> {
+    let write = || -> io::Result<File> {
+        let directory = File::open(parent)?;
         let mut file = File::create(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        File::open(directory)?.sync_all()
+        Ok(directory)
     };
-    write().doing(|| format!("write {}", path.display()))
+    let directory = write().doing(|| format!("write {}", path.display()))?;
+    // Whoever reads it has the new one by now.
+    if let Err(error) = directory.sync_all() {
+        tracing::warn!(%error, "{} may not outlive a power cut", path.display());
+    }
+    Ok(())
 }

@@ -96,6 +96,8 @@ pub struct Journal {
     inventory: Inventory,
     /// Whether the file is this inventory's: else it is written anew.
     has_file: bool,
+    /// How much of what the file says does not hold any more.
+    forgotten: usize,
 }
 
 impl Journal {
@@ -110,12 +112,32 @@ impl Journal {
     pub fn open(instance: &Instance, _lock: &Lock, host: NetnsId) -> Result<Self> {
         create_dir(&instance.state)?;
         let (notes, log) = Log::open(&instance.journal_path())?;
-        let fresh = Bounds {
-            version: JOURNAL_VERSION,
-            written_by: env!("CARGO_PKG_VERSION").to_owned(),
-            boot: boot_id()?,
-            host,
-        };
+        Self::of(instance, notes, log, fresh(host)?)
+    }
+
+    /// As [`Self::open`], without the lines that can't be read, of another version perhaps; what is
+    /// wrong with each. If the first is among them, the others are taken for this boot's and this
+    /// namespace's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_readable(
+        instance: &Instance,
+        _lock: &Lock,
+        host: NetnsId,
+    ) -> Result<(Self, Vec<Error>)> {
+        create_dir(&instance.state)?;
+        let (mut notes, unreadable, log) = Log::open_readable(&instance.journal_path())?;
+        let fresh = fresh(host)?;
+        if !unreadable.is_empty() && !matches!(notes.first(), Some(Note::Bounds(_))) {
+            notes.insert(0, Note::Bounds(fresh.clone()));
+        }
+        Ok((Self::of(instance, notes, log, fresh)?, unreadable))
+    }
+
+    fn of(instance: &Instance, notes: Vec<Note>, log: Log, fresh: Bounds) -> Result<Self> {
+        let host = fresh.host;
         let Some((mut inventory, forgotten)) = replay(notes) else {
             return Ok(Self::anew(log, fresh, None, Changes::default()));
         };
@@ -124,6 +146,7 @@ impl Journal {
             return Ok(Self {
                 log,
                 has_file: *found == fresh && forgotten < FORGOTTEN_MAX + inventory.changes.len(),
+                forgotten,
                 inventory: Inventory {
                     bounds: fresh,
                     ..inventory
@@ -149,6 +172,7 @@ impl Journal {
                 changes,
             },
             has_file: false,
+            forgotten: 0,
         }
     }
 
@@ -178,7 +202,11 @@ impl Journal {
         if self.inventory.pending.take().is_none() {
             return Ok(());
         }
-        self.write(&Note::Finished)
+        self.write(&Note::Finished)?;
+        // A process that stays opens the file once and changes much.
+        self.forgotten += 1;
+        self.has_file &= self.forgotten < FORGOTTEN_MAX + self.inventory.changes.len();
+        Ok(())
     }
 
     /// Notes what is about to be made. What is noted already stays as it is: the first old value
@@ -266,9 +294,19 @@ impl Journal {
         notes.extend(pending.map(Note::Pending));
         notes.push(Note::Made(changes));
         self.log.replace(&notes)?;
-        self.has_file = true;
+        (self.has_file, self.forgotten) = (true, 0);
         Ok(())
     }
+}
+
+/// What a journal that is begun now is about.
+fn fresh(host: NetnsId) -> Result<Bounds> {
+    Ok(Bounds {
+        version: JOURNAL_VERSION,
+        written_by: env!("CARGO_PKG_VERSION").to_owned(),
+        boot: boot_id()?,
+        host,
+    })
 }
 
 fn netns_of(change: &Change) -> Option<NetnsId> {

@@ -32,7 +32,24 @@ pub(super) struct Log {
 impl Log {
     /// The lines of the file at `path`, and its end; without a line where there is no file.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, Self)> {
-        let (lines, first, length) = parse(path)?;
+        Self::open_with(path, &mut Err)
+    }
+
+    /// As [`Self::open`], without the lines that can't be read; what is wrong with each.
+    pub fn open_readable<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, Vec<Error>, Self)> {
+        let mut unreadable = Vec::new();
+        let (lines, log) = Self::open_with(path, &mut |error| {
+            unreadable.push(error);
+            Ok(())
+        })?;
+        Ok((lines, unreadable, log))
+    }
+
+    fn open_with<T: DeserializeOwned>(
+        path: &Path,
+        unreadable: &mut dyn FnMut(Error) -> Result<()>,
+    ) -> Result<(Vec<T>, Self)> {
+        let (lines, first, length) = parse(path, unreadable)?;
         let log = Self {
             path: path.to_owned(),
             file: None,
@@ -134,22 +151,32 @@ fn malformed(path: &Path, source: serde_json::Error) -> Error {
 
 /// The whole lines of a file.
 pub(super) fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    Ok(parse(path)?.0)
+    Ok(parse(path, &mut Err)?.0)
 }
 
 /// The whole lines of a file, how many bytes the first one is, and how many all of them.
-fn parse<T: DeserializeOwned>(path: &Path) -> Result<(Vec<T>, u64, u64)> {
+fn parse<T: DeserializeOwned>(
+    path: &Path,
+    unreadable: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<(Vec<T>, u64, u64)> {
     let Some(bytes) = read_bytes(path)? else {
         return Ok((Vec::new(), 0, 0));
     };
     let (mut lines, mut first, mut length) = (Vec::new(), 0, 0);
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
         if !line.ends_with(b"\n") || line.contains(&0) {
             break;
         }
-        lines.push(serde_json::from_slice(line).map_err(|source| malformed(path, source))?);
+        match serde_json::from_slice(line) {
+            Ok(line) => lines.push(line),
+            Err(source) => unreadable(Error::MalformedLine {
+                path: path.to_owned(),
+                line: index + 1,
+                source,
+            })?,
+        }
         length += line.len() as u64;
-        if lines.len() == 1 {
+        if index == 0 {
             first = length;
         }
     }
@@ -212,7 +239,13 @@ mod tests {
             log.append(&7).unwrap();
             assert_eq!(written(&path), [1, 2, 7], "{cut:?}");
         }
-        fs::write(&path, "1\nx\n").unwrap();
-        assert!(Log::open::<u32>(&path).is_err());
+        fs::write(&path, "1\nx\n3\n").unwrap();
+        let error = Log::open::<u32>(&path).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("{}:2: ", path.display())),
+            "{error}"
+        );
+        let (there, unreadable, _) = Log::open_readable::<u32>(&path).unwrap();
+        assert_eq!((there, unreadable.len()), (vec![1, 3], 1));
     }
 }
