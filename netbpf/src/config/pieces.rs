@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     allocations::ChosenFrom,
-    model::{Container, Family, GatewayMode, Model, Network, Proto},
+    model::{Container, Family, GatewayMode, Model, Network, PortBinding, Proto},
 };
 
 /// What becomes one mapping: a publish, or its part of one family.
@@ -204,6 +204,21 @@ impl<'d> Piece<'d> {
     pub fn port(&self) -> (u16, Proto) {
         let publish = &self.spec.value.publish;
         (publish.container_port, publish.proto)
+    }
+
+    /// The binding that it becomes, with the id of its mapping.
+    pub fn binding(&self, mapping: u32) -> PortBinding {
+        let spec = &self.spec.value;
+        let (container_port, proto) = self.port();
+        PortBinding {
+            mapping,
+            host_ip: self.host_ip,
+            host_port: self.host_port,
+            container_port,
+            proto,
+            allow: spec.allow.clone(),
+            deny: spec.deny.clone(),
+        }
     }
 
     /// Whether it binds an address that meets one of these.

@@ -168,16 +168,6 @@ fn place_of(container: &Container, piece: &Piece<'_>, port: u16) -> Option<usize
 }
 
 fn binding(piece: &Piece<'_>, ids: &mut LastIds) -> PortBinding {
-    let spec = &piece.spec.value;
-    let (container_port, proto) = piece.port();
     ids.mapping = ids.mapping.saturating_add(1);
-    PortBinding {
-        mapping: ids.mapping,
-        host_ip: piece.host_ip,
-        host_port: piece.host_port,
-        container_port,
-        proto,
-        allow: spec.allow.clone(),
-        deny: spec.deny.clone(),
-    }
+    piece.binding(ids.mapping)
 }

@@ -29,8 +29,7 @@ impl<'d> Resolver<'d> {
     }
 
     fn binding(&mut self, container: &str, piece: &Piece<'_>) -> PortBinding {
-        let spec = &piece.spec.value;
-        let (container_port, proto) = (spec.publish.container_port, spec.publish.proto);
+        let (container_port, proto) = piece.port();
         let key = MappingKey {
             owner: Owner::Container(container.to_owned()),
             proto,
@@ -42,15 +41,7 @@ impl<'d> Resolver<'d> {
         if let Some(allocation) = self.next.mappings.last_mut() {
             allocation.chosen_from = piece.chosen_from;
         }
-        PortBinding {
-            mapping,
-            host_ip: piece.host_ip,
-            host_port: piece.host_port,
-            container_port,
-            proto,
-            allow: spec.allow.clone(),
-            deny: spec.deny.clone(),
-        }
+        piece.binding(mapping)
     }
 
     /// The id of a mapping: the earlier one while the mapping is the same and none of its addresses
