@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     machine::Machine,
     rounds::Pace,
-    row::{Judgement, Row, Target},
+    row::{Judgement, Row, Tally, Target},
 };
 
 /// Everything that one run found.
@@ -56,6 +56,11 @@ impl Report {
             notes,
             rows: rows.into_iter().map(judge).collect(),
         }
+    }
+
+    /// What became of all targets.
+    pub fn tally(&self) -> Tally {
+        Tally::of(self.rows.iter().flat_map(|row| &row.judgements))
     }
 
     /// Whether there is anything, and all of it could be measured.

@@ -134,6 +134,43 @@ pub enum Judgement {
     Unknown,
 }
 
+/// How many targets came out how, and of how many it can't be told.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// All of them.
+    pub targets: usize,
+    /// Those that the median reaches.
+    pub reached: usize,
+    /// Those of them that it could as well not reach: the interval of the median holds the bound.
+    pub barely: usize,
+    /// Those that the median does not reach.
+    pub short: usize,
+    /// Those of them that it could as well reach.
+    pub nearly: usize,
+}
+
+impl Tally {
+    /// Counts.
+    pub fn of<'j>(judged: impl IntoIterator<Item = &'j (Target, Judgement)>) -> Self {
+        let mut tally = Self::default();
+        for (target, judgement) in judged {
+            tally.targets += 1;
+            match judgement {
+                Judgement::Reached { spread } => {
+                    tally.reached += 1;
+                    tally.barely += usize::from(spread.is_close_to(target.bound));
+                }
+                Judgement::Short { spread, .. } => {
+                    tally.short += 1;
+                    tally.nearly += usize::from(spread.is_close_to(target.bound));
+                }
+                Judgement::Unknown => {}
+            }
+        }
+        tally
+    }
+}
+
 impl Row {
     /// The samples of one contender.
     pub fn samples(&self, name: &str) -> Option<&[f64]> {
@@ -225,6 +262,26 @@ mod tests {
             row.judge(&Target::at_most(80.0, "plain")),
             Judgement::Short { .. }
         ));
+    }
+
+    #[test]
+    fn what_is_too_close_to_tell_counts_among_what_it_came_out_as() {
+        let ours = [1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06];
+        let row = row(&ours, &[1.0; 7]);
+        let bounds = [0.9, 1.02, 1.04, 1.2];
+        let mut judged: Vec<_> = bounds
+            .map(|bound| Target::at_least(bound, "plain"))
+            .map(|target| (target.clone(), row.judge(&target)))
+            .into();
+        judged.push((Target::at_least(1.0, "absent"), Judgement::Unknown));
+        let tally = Tally {
+            targets: 5,
+            reached: 2,
+            barely: 1,
+            short: 2,
+            nearly: 1,
+        };
+        assert_eq!(Tally::of(&judged), tally);
     }
 
     #[test]

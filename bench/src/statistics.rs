@@ -1,4 +1,4 @@
-//! Medians, quartiles and ratios of samples. Pure.
+//! Medians, quartiles and ratios of samples, and between what the median is. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,46 @@ pub struct Spread {
     pub upper: f64,
     /// The greatest sample.
     pub max: f64,
+    /// Where the median is, as far as so many samples tell; `None`: they are too few.
+    pub interval: Option<Interval>,
+}
+
+/// Between what the median of all samples that could have been taken is, 95 times in 100.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Interval {
+    /// It is not below.
+    pub from: f64,
+    /// It is not above.
+    pub to: f64,
+}
+
+impl Interval {
+    /// By the order of the samples alone, whatever they are distributed like: each is below the
+    /// median as often as it is above, so that how many are below follows the binomial
+    /// distribution. The narrowest two samples, as far from one end as from the other, between
+    /// which the median is not in at most 2.5 of 100 cases on each side.
+    fn of(sorted: &[f64]) -> Option<Self> {
+        const ONE_SIDE: f64 = 0.025;
+        let count = sorted.len();
+        let mut ways = 0.5_f64.powi(i32::try_from(count).ok()?);
+        let (mut beyond, mut place) = (ways, 0);
+        while beyond <= ONE_SIDE && place < count / 2 {
+            place += 1;
+            ways *= (count + 1 - place) as f64 / place as f64;
+            beyond += ways;
+        }
+        // The sample at `place`, counted from 1, is the last that leaves little enough beyond it.
+        let from = place.checked_sub(1)?;
+        Some(Self {
+            from: sorted[from],
+            to: sorted[count - 1 - from],
+        })
+    }
+
+    /// Whether a value is in it.
+    pub fn holds(&self, value: f64) -> bool {
+        (self.from..=self.to).contains(&value)
+    }
 }
 
 impl Spread {
@@ -28,7 +68,13 @@ impl Spread {
             median: quantile(&sorted, 0.5),
             upper: quantile(&sorted, 0.75),
             max: *sorted.last()?,
+            interval: Interval::of(&sorted),
         })
+    }
+
+    /// Whether the median could as well be on the other side of a bound.
+    pub fn is_close_to(&self, bound: f64) -> bool {
+        self.interval.is_none_or(|interval| interval.holds(bound))
     }
 }
 
@@ -56,6 +102,7 @@ mod tests {
             median: 3.0,
             upper: 4.0,
             max: 5.0,
+            interval: None,
         };
         assert_eq!(Spread::of(&[3.0, 1.0, 5.0, 4.0, 2.0]), Some(spread));
         assert_eq!(Spread::of(&[]), None);
@@ -65,6 +112,31 @@ mod tests {
     fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
         let spread = Spread::of(&[1.0, 2.0, 4.0, 8.0]).map(|spread| spread.median);
         assert_eq!(spread, Some(3.0));
+    }
+
+    #[test]
+    fn the_interval_of_the_median_is_that_of_the_sign_test() {
+        let ends = |count: u8| {
+            let samples: Vec<f64> = (1..=count).map(f64::from).collect();
+            Interval::of(&samples).map(|interval| (interval.from, interval.to))
+        };
+        // Tables of the sign test at 5 %, two-sided.
+        assert_eq!(ends(0), None);
+        assert_eq!(ends(5), None);
+        assert_eq!(ends(6), Some((1.0, 6.0)));
+        assert_eq!(ends(7), Some((1.0, 7.0)));
+        assert_eq!(ends(9), Some((2.0, 8.0)));
+        assert_eq!(ends(15), Some((4.0, 12.0)));
+        assert_eq!(ends(25), Some((8.0, 18.0)));
+    }
+
+    #[test]
+    fn a_bound_within_the_interval_or_beside_too_few_samples_is_close() {
+        let spread = |samples: &[f64]| Spread::of(samples).expect("there are samples");
+        let many = spread(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]);
+        assert!(many.is_close_to(1.0) && many.is_close_to(1.6));
+        assert!(!many.is_close_to(0.99) && !many.is_close_to(1.61));
+        assert!(spread(&[1.0, 1.0]).is_close_to(9.0));
     }
 
     #[test]

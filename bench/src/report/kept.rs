@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     Judged, Report,
-    markdown::{goal, number, ratio},
+    markdown::{self, goal, number, ratio},
 };
 use crate::{
-    row::{Judgement, Row, SUBJECT, Target},
+    row::{Judgement, Row, SUBJECT, Tally, Target},
     statistics::Spread,
 };
 
@@ -116,22 +116,18 @@ fn compact(report: &Report) -> Result<String> {
 /// What the README says: what it was measured on, and a table for each path.
 pub fn section(report: &Report) -> String {
     let machine = &report.machine;
-    let targets: Vec<_> = (report.rows.iter())
-        .flat_map(|row| &row.judgements)
-        .collect();
-    let reached = targets.iter().filter(|(_, it)| is_reached(it)).count();
     let mut text = String::new();
     // Writing to a string can't fail.
     let _ = writeln!(
         text,
-        "Linux {}, {} × {}; {}. {} rounds, medians; {reached} of {} targets reached. Two figures \
+        "Linux {}, {} × {}; {}. {} rounds, medians; {}. Two figures \
          are IPv4 and IPv6.\n",
         machine.kernel,
         machine.cpus,
         machine.cpu,
         machine.tools.join("; "),
         report.pace.rounds,
-        targets.len()
+        markdown::outcome(report.tally())
     );
     for note in &report.notes {
         let _ = writeln!(text, "{note}.\n");
@@ -183,15 +179,13 @@ fn without_family(id: &str) -> Vec<&str> {
 
 fn summary(path: &str, works: &[Work<'_>]) -> String {
     let judgements = || works.iter().flatten().flat_map(|judged| &judged.judgements);
-    let reached = judgements().filter(|(_, it)| is_reached(it)).count();
+    let tally = Tally::of(judgements());
     format!(
-        "{path}: {reached} of {} targets reached",
-        judgements().count()
+        "{path}: {} of {} targets reached, {} too close to tell",
+        tally.reached,
+        tally.targets,
+        tally.barely + tally.nearly
     )
-}
-
-const fn is_reached(judgement: &Judgement) -> bool {
-    matches!(judgement, Judgement::Reached { .. })
 }
 
 fn line(work: &Work<'_>) -> String {
@@ -310,7 +304,7 @@ mod tests {
     fn a_work_is_one_line_with_both_families() {
         let text = section(&report(7));
         for line in [
-            "<summary>path: 1 of 2 targets reached</summary>",
+            "<summary>path: 1 of 2 targets reached, 0 too close to tell</summary>",
             "| a work on a path | 2000 / 1200 requests/s | plain: 2.00 / 1.20 | \
              ≥ 1.50 × plain: reached / **20.0 % short** |",
             "it was noted.",

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Judged, Report};
 use crate::{
-    row::{Judgement, Row, SUBJECT, Sense, Target},
+    row::{Judgement, Row, SUBJECT, Sense, Tally, Target},
     statistics::Spread,
 };
 
@@ -22,7 +22,8 @@ pub fn render(report: &Report) -> String {
         text,
         "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds of {} ms each \
          ({} ms of streams and latency), after {} ms that do not count; all contenders of a row take turns within a round. Ratios \
-         are taken within a round: the median, and in parentheses the quartiles and the range.\n",
+         are taken within a round: the median, in brackets between what it is 95 times in 100, \
+         and in parentheses the quartiles and the range.\n",
         machine.kernel,
         machine.cpus,
         machine.cpu,
@@ -34,6 +35,7 @@ pub fn render(report: &Report) -> String {
         report.pace.warm_up.as_millis(),
     );
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));
+    let _ = writeln!(text, "{}.\n", outcome(report.tally()));
     for note in &report.notes {
         let _ = writeln!(text, "{note}\n");
     }
@@ -83,8 +85,9 @@ fn section(judged: &Judged) -> String {
 fn ratio_to(row: &Row, name: &str) -> String {
     match row.ratio(name) {
         Some(spread) if name != SUBJECT => format!(
-            "{} ({}–{}, {}–{})",
+            "{} {} ({}–{}, {}–{})",
             ratio(spread.median),
+            interval(&spread, ratio),
             ratio(spread.lower),
             ratio(spread.upper),
             ratio(spread.min),
@@ -109,19 +112,56 @@ pub fn goal(target: &Target, unit: &str) -> String {
 /// What became of a target, in words.
 pub fn sentence(target: &Target, judgement: &Judgement, unit: &str) -> String {
     let goal = goal(target, unit);
-    let shown = |spread: &Spread| match &target.peer {
-        Some(_) => format!("{:.3}", spread.median),
-        None => number(spread.median),
+    let digits: fn(f64) -> String = match &target.peer {
+        Some(_) => |value| format!("{value:.3}"),
+        None => number,
+    };
+    let shown = |spread: &Spread| {
+        let (median, interval) = (digits(spread.median), interval(spread, digits));
+        let close = if spread.is_close_to(target.bound) {
+            ": too close to tell"
+        } else {
+            ""
+        };
+        format!("{median} {interval}{close}")
     };
     match judgement {
         Judgement::Reached { spread } => format!("{goal}: reached, {}", shown(spread)),
         Judgement::Short { spread, by } => format!(
-            "{goal}: **not reached**, {}, short by {:.1} %",
-            shown(spread),
-            by * 100.0
+            "{goal}: **not reached**, short by {:.1} %, {}",
+            by * 100.0,
+            shown(spread)
         ),
         Judgement::Unknown => format!("{goal}: **not measured**"),
     }
+}
+
+/// Between what a median is, in brackets.
+fn interval(spread: &Spread, digits: impl Fn(f64) -> String) -> String {
+    spread.interval.map_or_else(
+        || "[too few rounds]".to_owned(),
+        |it| format!("[{}–{}]", digits(it.from), digits(it.to)),
+    )
+}
+
+/// How many targets came out how, in words.
+pub fn outcome(tally: Tally) -> String {
+    let Tally {
+        targets,
+        reached,
+        barely,
+        short,
+        nearly,
+    } = tally;
+    let unknown = targets - reached - short;
+    let mut text = format!(
+        "{reached} of {targets} targets reached ({barely} of them too close to tell), {short} not \
+         reached ({nearly} of them too close to tell)"
+    );
+    if unknown > 0 {
+        let _ = write!(text, ", {unknown} not measured");
+    }
+    text
 }
 
 /// A ratio as it can be read: with more digits where it is small.
@@ -204,15 +244,34 @@ mod tests {
         let text = render(&report());
         for line in [
             "| netbpf | 4000 (2000–6000) |  |",
-            "| plain | 2000 (1000–3000) | 2.00 (2.00–2.00, 2.00–2.00) |",
+            "| plain | 2000 (1000–3000) | 2.00 [too few rounds] (2.00–2.00, 2.00–2.00) |",
             "| absent | not measured: not \\| here | |",
-            "- ≥ 1.50 × plain: reached, 2.000",
-            "- ≥ 2.50 × plain: **not reached**, 2.000, short by 20.0 %",
+            "- ≥ 1.50 × plain: reached, 2.000 [too few rounds]: too close to tell",
+            "- ≥ 2.50 × plain: **not reached**, short by 20.0 %, 2.000 [too few rounds]",
+            "1 of 3 targets reached (1 of them too close to tell), 1 not reached (1 of them too \
+             close to tell), 1 not measured.",
             "- ≥ 1.00 × absent: **not measured**",
             "- it was noted",
             "all was noted",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_median_has_its_interval_beside_it() {
+        let samples = [1.9, 1.95, 2.0, 2.0, 2.0, 2.05, 2.1];
+        let spread = Spread::of(&samples).expect("there are samples");
+        let reached = Judgement::Reached { spread };
+        for (bound, words) in [
+            (1.5, "≥ 1.50 × plain: reached, 2.000 [1.900–2.100]"),
+            (
+                1.95,
+                "≥ 1.95 × plain: reached, 2.000 [1.900–2.100]: too close to tell",
+            ),
+        ] {
+            let target = Target::at_least(bound, "plain");
+            assert_eq!(sentence(&target, &reached, "requests/s"), words);
         }
     }
 
