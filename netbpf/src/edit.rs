@@ -6,6 +6,7 @@
 
 mod opened;
 mod publish;
+mod spelling;
 mod tables;
 
 #[cfg(test)]
@@ -242,7 +243,7 @@ pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Error> {
     for edit in edits {
         edit.apply(&mut document)?;
     }
-    Ok(document.to_string())
+    Ok(spelling::kept(text, document.to_string()))
 }
 
 fn read(text: &str) -> Result<DocumentMut, Error> {

@@ -4,7 +4,7 @@
 use memchr::memmem;
 use toml_edit::{Array, DocumentMut, Value as TomlValue};
 
-use super::{Edit, Kind, find, read};
+use super::{Edit, Kind, find, read, spelling::kept};
 use crate::error::Error;
 
 /// A document that is open for edits.
@@ -23,7 +23,7 @@ impl Opened {
     pub fn read(text: &str) -> Result<Self, Error> {
         let document = read(text)?;
         Ok(Self {
-            text: document.to_string(),
+            text: text.to_owned(),
             document,
         })
     }
@@ -38,7 +38,7 @@ impl Opened {
         edit.apply(&mut self.document)?;
         let sewn = old.zip(self.ports(edit));
         if !sewn.is_some_and(|(old, new)| self.sew(&old, &new)) {
-            self.text = self.document.to_string();
+            self.text = kept(&self.text, self.document.to_string());
         }
         Ok(())
     }
@@ -59,16 +59,34 @@ impl Opened {
 
     /// Puts `new` in the place of `old`, if that is one place. Says whether it did.
     fn sew(&mut self, old: &str, new: &str) -> bool {
+        // Lines that come or move get the ends of the others where all of it is written.
+        if new.contains('\n') && self.text.contains('\r') {
+            return false;
+        }
         let text = self.text.as_bytes();
-        let Some(first) = memmem::find(text, old.as_bytes()) else {
+        let Some(first) = place(text, old.as_bytes()) else {
             return false;
         };
-        let rest = &text[first + 1..];
-        if memmem::find(rest, old.as_bytes()).is_some() {
+        if place(&text[first + 1..], old.as_bytes()).is_some() {
             return false;
         }
         self.text.replace_range(first..first + old.len(), new);
         true
+    }
+}
+
+/// Where `part` stands in `text`, at first. It is looked for by its beginning: to prepare a search
+/// takes longer than the search itself where what is sought is as long as a list of ports may be.
+fn place(text: &[u8], part: &[u8]) -> Option<usize> {
+    const BEGINNING: usize = 64;
+    let beginning = memmem::Finder::new(&part[..part.len().min(BEGINNING)]);
+    let mut from = 0;
+    loop {
+        let at = from + beginning.find(&text[from..])?;
+        if text[at..].starts_with(part) {
+            return Some(at);
+        }
+        from = at + 1;
     }
 }
 
@@ -140,6 +158,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn lists_that_begin_alike_are_told_apart() {
+        let list = |last: u16| {
+            let ports: Vec<String> = (1..100).map(|port| format!("\"{port}:{port}\"")).collect();
+            format!("[{}, \"{last}:1\"]", ports.join(", "))
+        };
+        let text = format!(
+            "a = {}\nb = {}\nc = {}\n",
+            list(7000),
+            list(8000),
+            list(8000)
+        );
+        let place = |part: &str| place(text.as_bytes(), part.as_bytes());
+        assert_eq!(place(&list(7000)), Some(4));
+        assert_eq!(place(&list(8000)), Some(text.find("\nb").unwrap() + 5));
+        assert_eq!(place(&list(9000)), None);
     }
 
     #[test]

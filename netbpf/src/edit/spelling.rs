@@ -1,0 +1,94 @@
+//! What an edit must not take from a document and its parser does not keep: a byte-order mark, and
+//! lines that end in a carriage return and a line feed.
+
+/// The mark that some editors begin a file with.
+const MARK: &str = "\u{feff}";
+
+/// `after`, which an edit has made of `before`, with the mark and the line ends of that: lines that
+/// stand unchanged before and behind the change are as they were, those between end as most do.
+pub(super) fn kept(before: &str, after: String) -> String {
+    if !before.starts_with(MARK) && !before.contains('\r') {
+        return after;
+    }
+    let (mark, before) = before.split_at(before.strip_prefix(MARK).map_or(0, |_| MARK.len()));
+    let old: Vec<&str> = before.split_inclusive('\n').collect();
+    let new: Vec<&str> = after
+        .trim_start_matches(MARK)
+        .split_inclusive('\n')
+        .collect();
+    let begin = count_same(old.iter().zip(&new));
+    let end = count_same(old[begin..].iter().rev().zip(new[begin..].iter().rev()));
+    let is_long = old.iter().filter(|line| line.ends_with("\r\n")).count() * 2 > old.len();
+    let mut text = mark.to_owned();
+    text.extend(old[..begin].iter().copied());
+    for line in &new[begin..new.len() - end] {
+        match line.strip_suffix('\n') {
+            Some(line) if is_long => text.extend([line, "\r\n"]),
+            _ => text.push_str(line),
+        }
+    }
+    text.extend(old[old.len() - end..].iter().copied());
+    text
+}
+
+/// How many lines are the same but for their ends, until the first that is not.
+fn count_same<'t>(pairs: impl Iterator<Item = (&'t &'t str, &'t &'t str)>) -> usize {
+    pairs
+        .take_while(|(old, new)| old.replace("\r\n", "\n") == **new)
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+
+    const DOCUMENT: &str = "# mine\n[[container]]\nname = \"c0\"\npublish = [\n  \"1:1\",\n  \
+                            \"2:2\",\n] # ports\n\n[[container]]\nname = \"c1\"\n";
+
+    fn add() -> Edit {
+        Edit::Publish {
+            container: "c0".to_owned(),
+            ports: vec![Value::Text("3:3".to_owned())],
+        }
+    }
+
+    fn edits() -> Vec<Edit> {
+        let remove = Edit::Unpublish {
+            container: "c0".to_owned(),
+            ports: vec!["1:1".to_owned()],
+        };
+        let network = Edit::Add {
+            kind: Kind::Network,
+            name: "front".to_owned(),
+            keys: Keys::default().flag("icc", Some(false)),
+        };
+        vec![add(), remove, network]
+    }
+
+    #[test]
+    fn edits_keep_line_ends_and_the_mark() {
+        let plain = apply(DOCUMENT, &edits()).unwrap();
+        for mark in ["", "\u{feff}"] {
+            let spelt = |text: &str| format!("{mark}{}", text.replace('\n', "\r\n"));
+            let document = spelt(DOCUMENT);
+            assert_eq!(apply(&document, &edits()).unwrap(), spelt(&plain));
+            let mut opened = Opened::read(&document).unwrap();
+            assert_eq!(opened.text(), document);
+            for edit in edits() {
+                opened.apply(&edit).unwrap();
+            }
+            assert_eq!(opened.text(), spelt(&plain));
+        }
+    }
+
+    #[test]
+    fn lines_apart_from_the_change_end_as_they_did() {
+        let mixed = DOCUMENT
+            .replacen('\n', "\r\n", 1)
+            .replace("c1\"\n", "c1\"\r\n");
+        let text = apply(&mixed, &[add()]).unwrap();
+        assert!(text.starts_with("# mine\r\n[[container]]\n"), "{text:?}");
+        assert!(text.ends_with("\"c1\"\r\n"), "{text:?}");
+        assert_eq!(text.matches('\r').count(), 2, "{text:?}");
+    }
+}
