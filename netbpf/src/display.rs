@@ -49,10 +49,14 @@ pub fn failure(error: &anyhow::Error) -> String {
     if let Some(errors) = of_document {
         return errors.to_string();
     }
-    let mut text = "netbpf".to_owned();
-    for cause in error.chain() {
+    format!("netbpf: {}", causes(error))
+}
+
+/// What an error says, and why, each cause once: many errors already say what caused them.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
         let cause = cause.to_string();
-        // Many errors already say what caused them.
         if !text.ends_with(&cause) {
             text.push_str(": ");
             text.push_str(&cause);

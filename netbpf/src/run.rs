@@ -9,7 +9,7 @@ mod control;
 use std::{
     fs,
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, AsRawFd as _},
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram, UnixListener},
     },
@@ -24,6 +24,7 @@ use nix::{
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
+        socket::{Shutdown, shutdown},
     },
 };
 
@@ -33,6 +34,7 @@ use self::{
     control::{Asked, Clients, Letter, Request, Response, connect, listen, send, socket_of},
 };
 use crate::{
+    display,
     error::{self, Error},
     host::{Host, NetnsId, watch::Watch},
     reconcile::{Keeper, Options, Report, Source},
@@ -43,6 +45,12 @@ use crate::{
 /// How many milliseconds the host must be quiet before what changed is looked at: one cable brings
 /// many messages.
 const QUIET_MS: u8 = 100;
+
+/// For how many milliseconds nobody has asked when what can wait is done.
+const REST_MS: u8 = 100;
+
+/// How long a `run` that ends waits for requests of those who have reached it.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a host that is never quiet is waited for.
 const NEVER_QUIET: Duration = Duration::from_secs(1);
@@ -57,6 +65,8 @@ enum Event {
     Asked(Asked),
     /// Links, addresses, forwarding or IPsec policies of the host changed.
     HostChanged,
+    /// Nothing has happened for a while.
+    Quiet,
 }
 
 /// A `run` at work.
@@ -108,8 +118,10 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
     tracing::info!(instance = instance.name(), "ready");
     notify("READY=1");
     let ended = run.serve();
-    let _ = fs::remove_file(pid_file_of(instance));
     let _ = fs::remove_file(socket_of(instance));
+    run.answer_the_last();
+    // A purge takes who has no such file for gone.
+    let _ = fs::remove_file(pid_file_of(instance));
     ended
 }
 
@@ -177,6 +189,7 @@ impl Run<'_> {
                 Event::End => return Ok(()),
                 Event::Reload => self.reload(),
                 Event::HostChanged => self.follow(),
+                Event::Quiet => self.keeper.rest(),
                 Event::Asked(asked) => {
                     if self.answer(&asked) == Then::End {
                         return Ok(());
@@ -186,7 +199,35 @@ impl Run<'_> {
         }
     }
 
+    /// Answers those who had reached the socket when this `run` was told to end. Nobody else comes
+    /// in: whoever finds the socket closed does by itself what it would have asked.
+    fn answer_the_last(&mut self) {
+        if let Err(error) = shutdown(self.listener.as_raw_fd(), Shutdown::Both) {
+            tracing::warn!(%error, "failed to close the control socket");
+            return;
+        }
+        while let Ok((stream, _)) = self.listener.accept() {
+            match self.clients.begin(stream) {
+                Ok(Some(asked)) => drop(self.answer(&asked)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a client on the control socket"
+                ),
+            }
+        }
+        let end = Instant::now() + LAST_PATIENCE;
+        while let Some(asked) = self.clients.last(end) {
+            self.answer(&asked);
+        }
+    }
+
     fn wait(&self) -> Result<Event> {
+        let patience = if self.keeper.can_rest() {
+            PollTimeout::from(REST_MS)
+        } else {
+            PollTimeout::NONE
+        };
         loop {
             let [changes, policies] = self.watch.fds();
             let mut fds = [
@@ -196,8 +237,9 @@ impl Run<'_> {
                 PollFd::new(self.clients.wake.as_fd(), PollFlags::POLLIN),
                 PollFd::new(policies, PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, patience) {
                 Err(Errno::EINTR) => continue,
+                Ok(0) => return Ok(Event::Quiet),
                 other => other.context("failed to wait")?,
             };
             if fds[0].any() == Some(true) {
@@ -331,7 +373,7 @@ impl Run<'_> {
                 "a client on the control socket"
             );
         }
-        self.keeper.rest();
+        self.keeper.tidy();
         then
     }
 
@@ -362,7 +404,7 @@ impl Run<'_> {
                 Response::Done(report)
             }
             Err(error) => Response::Failed {
-                message: format!("{error:#}"),
+                message: display::causes(&error),
                 exit_code: error::exit_code(&error),
             },
         }

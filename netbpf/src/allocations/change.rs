@@ -99,6 +99,11 @@ impl Allocations {
         let Some(first) = gone.first().copied() else {
             return;
         };
+        // One of many: the others move up where they lie.
+        if gone.len() == 1 && first < self.mappings.len() {
+            self.mappings.remove(first);
+            return;
+        }
         let mut gone = gone.into_iter().peekable();
         let behind = self.mappings.split_off(first.min(self.mappings.len()));
         let left = (first..)
@@ -109,6 +114,13 @@ impl Allocations {
 
     /// Puts mappings where they are to stand, the lowest first.
     fn insert(&mut self, come: Vec<(usize, MappingAllocation)>) {
+        let come = match <[_; 1]>::try_from(come) {
+            Ok([(place, mapping)]) => {
+                let place = place.min(self.mappings.len());
+                return self.mappings.insert(place, mapping);
+            }
+            Err(come) => come,
+        };
         let Some((first, _)) = come.first() else {
             return;
         };
@@ -242,7 +254,12 @@ mod tests {
         new.mappings[2500].chosen_from = Some(ChosenFrom::Ephemeral);
         let change = AllocationsChange::between(&old, &new);
         assert!(change.has_choices(&old));
+        let mut made = old.clone();
+        made.change(change);
+        assert_eq!(made, new);
         let back = AllocationsChange::between(&new, &old);
-        assert_eq!((back.gone, back.come), (vec![2500], vec![]));
+        assert_eq!((&back.gone, &back.come), (&vec![2500], &vec![]));
+        made.change(back);
+        assert_eq!(made, old);
     }
 }

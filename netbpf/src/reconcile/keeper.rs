@@ -68,8 +68,21 @@ impl Keeper {
         self.known = None;
     }
 
-    /// Does what can wait until nobody waits: the blocks of the document that was replaced are given
-    /// back, for which some filesystems take longer than for writing the new one.
+    /// Whether something can wait until nobody asks: see [`Self::rest`].
+    pub fn can_rest(&self) -> bool {
+        (self.known.as_ref()).is_some_and(|(known, _)| known.can_rest())
+    }
+
+    /// Does, of what can wait, what should not wait longer: whoever is asked without a pause never
+    /// rests.
+    pub fn tidy(&mut self) {
+        if let Some((known, _)) = &mut self.known {
+            known.tidy();
+        }
+    }
+
+    /// Does what can wait: the blocks of documents that were replaced are given back, for which some
+    /// filesystems take longer than for writing the new one.
     pub fn rest(&mut self) {
         if let Some((known, _)) = &mut self.known {
             known.rest();

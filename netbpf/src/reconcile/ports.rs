@@ -5,6 +5,8 @@
 //! comes to the same where both can be had. The order of the steps is that of [`super::steps`], and
 //! so is the journal: a kill leads back.
 
+use std::collections::VecDeque;
+
 use anyhow::Result;
 
 use super::{Fault, Kept, Report, Reservations, words};
@@ -39,8 +41,11 @@ pub struct Known {
     maps: Maps,
     journal: Journal,
     allocated: Allocated,
-    replaced: Option<Replaced>,
+    replaced: VecDeque<Replaced>,
 }
+
+/// How many documents that were replaced may wait until their blocks are given back.
+const REPLACED_MAX: usize = 32;
 
 /// What a change came to.
 pub enum Outcome {
@@ -94,7 +99,7 @@ impl Known {
             maps: Maps::open(&PinDirs::of(instance.name()).maps)?,
             journal: kept.journal,
             allocated: kept.allocated,
-            replaced: None,
+            replaced: VecDeque::new(),
         })
     }
 
@@ -104,9 +109,21 @@ impl Known {
         dataplane::loaded_mark(&pins) == Some(ObjectMark::own())
     }
 
+    /// Whether something can wait: see [`Self::rest`].
+    pub fn can_rest(&self) -> bool {
+        !self.replaced.is_empty()
+    }
+
+    /// Does what can wait for long no more.
+    pub fn tidy(&mut self) {
+        while self.replaced.len() > REPLACED_MAX {
+            self.replaced.pop_front();
+        }
+    }
+
     /// Does what can wait.
     pub fn rest(&mut self) {
-        self.replaced = None;
+        self.replaced.clear();
     }
 
     /// Makes a change, if it is of one container's ports and plain.
@@ -260,11 +277,9 @@ impl Known {
         self.write(ports, changing.fault)?;
         changing.fault.before("commit")?;
         self.allocated.change(self.allocations(ports))?;
-        self.replaced = Some(
-            changing
-                .instance
-                .write_desired(changing.lock, self.opened.text())?,
-        );
+        let (instance, text) = (changing.instance, self.opened.text());
+        let replaced = instance.write_desired(changing.lock, text)?;
+        self.replaced.push_back(replaced);
         self.fingerprint = fingerprint(self.opened.text());
         // The change is made. Who finds it unfinished in the journal sees by the document that it is.
         let told = self.journal.finish().and_then(|()| self.allocated.tidy());

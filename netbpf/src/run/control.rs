@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -165,7 +165,8 @@ const AT_ONCE_MS: u8 = 1;
 /// Reads requests. Most come with the connection; whoever sends nothing at once is read on a thread
 /// of its own, and keeps nobody waiting.
 pub(super) struct Clients {
-    sender: mpsc::Sender<Asked>,
+    /// None once nobody new is heard.
+    sender: Option<mpsc::Sender<Asked>>,
     receiver: mpsc::Receiver<Asked>,
     /// Readable when a request has come.
     pub(super) wake: PipeReader,
@@ -177,7 +178,7 @@ impl Clients {
         let (sender, receiver) = mpsc::channel();
         let (wake, waker) = io::pipe().context("failed to make a pipe")?;
         Ok(Self {
-            sender,
+            sender: Some(sender),
             receiver,
             wake,
             waker,
@@ -192,7 +193,9 @@ impl Clients {
         if line.ends_with(b"\n") {
             return Ok(Some(Asked { stream, line }));
         }
-        let sender = self.sender.clone();
+        let Some(sender) = self.sender.clone() else {
+            return Ok(None);
+        };
         let mut waker = self.waker.try_clone()?;
         let read = move || match rest(&stream, &mut line).map(|()| line) {
             // Somebody only looked whether anybody is here.
@@ -214,6 +217,13 @@ impl Clients {
         let mut wake = &self.wake;
         wake.read_exact(&mut [0])?;
         Ok(self.receiver.try_recv().ok())
+    }
+
+    /// The next request of those who are being read, until `end`. Nobody new is heard from now on.
+    pub(super) fn last(&mut self, end: Instant) -> Option<Asked> {
+        self.sender = None;
+        let patience = end.saturating_duration_since(Instant::now());
+        self.receiver.recv_timeout(patience).ok()
     }
 }
 

@@ -182,13 +182,14 @@ pub struct Pending {
 /// Tells a document from others: 64 bits that mix eight bytes at a time.
 pub fn fingerprint(text: &str) -> u64 {
     const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
-    let words = text.as_bytes().chunks(8).map(|chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    });
-    let mix = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(PRIME);
-    words.fold(text.len() as u64, mix)
+    let (words, rest) = text.as_bytes().as_chunks();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let last = (!rest.is_empty()).then_some(&last);
+    let mix = |hash: u64, word: &[u8; 8]| {
+        (hash.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(PRIME)
+    };
+    words.iter().chain(last).fold(text.len() as u64, mix)
 }
 
 /// Everything that an instance created or changed and has not taken back.

@@ -109,7 +109,9 @@ fn ports_change_by_what_is_known_as_they_do_by_looking() {
             assert!(report.changes.iter().any(|it| it.kind == "port"), "{what}");
             assert_eq!(keeper.looks(), looks, "{what}");
             assert_whole(bed);
+            assert!(keeper.can_rest(), "{what}");
             keeper.rest();
+            assert!(!keeper.can_rest(), "{what}");
         }
         let asked = generation(bed);
         for port in [

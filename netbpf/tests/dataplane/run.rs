@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
+    net::TcpListener,
     os::unix::net::{UnixDatagram, UnixStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
@@ -18,10 +19,13 @@ use netbpf::{
     state::Instance,
 };
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed::{self, Bed};
 
@@ -181,6 +185,97 @@ fn verbs_change_ports_by_a_living_run_and_apply_looks_at_everything() {
             assert!(commands.ports().contains(port), "{port}");
         }
         assert_eq!(verb(&["apply"]), "nothing to change\n");
+    });
+}
+
+#[test]
+fn run_that_is_killed_in_a_change_by_what_it_knows_leaves_it_to_the_next_verb() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        let mut child = commands.run();
+        let maps = Maps::open(&PinDirs::of(bed.instance.name()).maps).unwrap();
+        let before = maps.read().unwrap();
+        // Where the new document goes something lies that nobody reads from: there it stops.
+        let state = Instance::new(bed.instance.name()).state_dir().to_owned();
+        let new = state.join("desired.new");
+        mkfifo(&new, Mode::S_IRWXU).unwrap();
+        let mut verb = commands.command(&["port", "add", "web", "9000:90"]);
+        let verb = verb.stderr(Stdio::piped()).spawn().unwrap();
+        until("the maps have the port", || maps.read().unwrap() != before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let told = verb.wait_with_output().unwrap();
+        assert_eq!(told.status.code(), Some(1), "{told:?}");
+        fs::remove_file(&new).unwrap();
+
+        let next = commands.netbpf(&["port", "add", "web", "9001:91"]);
+        assert!(next.status.success(), "{next:?}");
+        let ports = commands.ports();
+        assert!(!ports.contains("9000") && ports.contains("9001"), "{ports}");
+        let next = commands.netbpf(&["port", "rm", "web", "9001:91"]);
+        assert!(next.status.success(), "{next:?}");
+        assert_eq!(maps.read().unwrap(), before);
+        assert_eq!(commands.netbpf(&["apply"]).stdout, b"nothing to change\n");
+    });
+}
+
+#[test]
+fn run_that_is_told_to_end_answers_those_who_have_reached_it() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        let mut child = commands.run();
+        let path = Instance::new(bed.instance.name())
+            .run_dir()
+            .join("control.sock");
+        let request = |port: &str| {
+            let host = serde_json::to_value(bed.host.netns().id()).unwrap();
+            let publish = json!({"container": "web", "ports": [{"text": port}]});
+            let edit = json!({"edits": [{"publish": publish}], "mode": "apply"});
+            format!("{}\n", json!({"host": host, "request": {"edit": edit}}))
+        };
+        // It can't see one before the other.
+        signal(&child, Signal::SIGSTOP);
+        let mut clients: Vec<UnixStream> = (0..3)
+            .map(|_| UnixStream::connect(&path).unwrap())
+            .collect();
+        for (client, port) in clients.iter_mut().zip(["9000:90", "9001:91"]) {
+            client.write_all(request(port).as_bytes()).unwrap();
+        }
+        signal(&child, Signal::SIGTERM);
+        signal(&child, Signal::SIGCONT);
+        until("nobody else comes in", || !path.exists());
+        clients[2].write_all(request("9002:92").as_bytes()).unwrap();
+        for client in &mut clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("{\"done\""), "{answer}");
+        }
+        assert!(child.wait().unwrap().success());
+        for port in ["9000", "9001", "9002"] {
+            assert!(commands.ports().contains(port), "{port}");
+        }
+        assert_eq!(commands.netbpf(&["apply"]).stdout, b"nothing to change\n");
+    });
+}
+
+#[test]
+fn run_says_what_is_wrong_in_the_words_of_the_command_itself() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = format!("{}:80", listening.local_addr().unwrap().port());
+        let refused = || {
+            ["8080:81", "8082:99999", &taken].map(|port| {
+                let output = commands.netbpf(&["port", "add", "web", port]);
+                assert!(!output.status.success(), "{port}");
+                (output.status.code(), String::from_utf8(output.stderr))
+            })
+        };
+        let mut child = commands.run();
+        let by_run = refused();
+        signal(&child, Signal::SIGTERM);
+        assert!(child.wait().unwrap().success());
+        assert_eq!(by_run, refused());
     });
 }
 
