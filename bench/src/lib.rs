@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod machine;
 pub mod peers;
 pub mod pin;
+pub mod quiet;
 pub mod report;
 pub mod rounds;
 pub mod row;

@@ -103,11 +103,12 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         )
     })?;
     // All hosts go before the report is written.
-    let (rows, notes) = {
+    let (rows, notes, cycles) = {
         let choice = Choice::new(&arguments.only, netbpf, pace);
-        (rows::measure(&choice)?, rows::check_generator(&choice)?)
+        let rows = rows::measure(&choice)?;
+        (rows, rows::check_generator(&choice)?, choice.cycles())
     };
-    let report = Report::new(machine, &pace, notes, rows);
+    let report = Report::new(machine, &pace, cycles, notes, rows);
     report.write(&arguments.out)?;
     print!("{}", markdown::render(&report));
     Ok(if report.is_whole() {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     machine::Machine,
+    quiet::Cycles,
     rounds::Pace,
     row::{Judgement, Row, Tally, Target},
 };
@@ -23,6 +24,8 @@ pub struct Report {
     pub machine: Machine,
     /// How often and how long.
     pub pace: Pace,
+    /// How often the machine was disturbed.
+    pub cycles: Cycles,
     /// What a reader must know beside the rows.
     pub notes: Vec<String>,
     /// In the order in which they were measured.
@@ -42,17 +45,21 @@ pub struct Judged {
 
 impl Report {
     /// Judges rows.
-    pub fn new(machine: Machine, pace: &Pace, notes: Vec<String>, rows: Vec<Row>) -> Self {
+    pub fn new(
+        machine: Machine,
+        pace: &Pace,
+        cycles: Cycles,
+        notes: Vec<String>,
+        rows: Vec<Row>,
+    ) -> Self {
         let judge = |row: Row| {
-            let targets = row.about.targets.iter();
-            let judgements = targets
-                .map(|target| (target.clone(), row.judge(target)))
-                .collect();
+            let judgements = row.judged().collect();
             Judged { row, judgements }
         };
         Self {
             machine,
             pace: *pace,
+            cycles,
             notes,
             rows: rows.into_iter().map(judge).collect(),
         }

@@ -1,5 +1,10 @@
-//! Rounds: all contenders of a row one after the other, again and again, so that what the machine
-//! does meanwhile meets all of them alike.
+//! Rounds: all contenders of a row in turn, again and again, so that what the machine does meanwhile
+//! meets all of them alike.
+//!
+//! In a round each contender begins anew, and then they alternate in short slices, A B C A B C:
+//! once around is a cycle. A round's figure of a contender is that of all its slices together.
+//! Cycles that were disturbed are taken again (`quiet.rs`); where a target is too close to tell,
+//! there are more rounds.
 
 use std::time::Duration;
 
@@ -8,20 +13,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     hooks::Runs,
-    row::{About, Absent, Row, Series},
+    quiet::Quiet,
+    row::{About, Absent, Row, Series, Tally},
     stop,
+    work::{Load, Order, Session, Slice},
 };
 
 /// How often and for how long.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Pace {
-    /// Rounds, each with one sample of each contender.
+    /// Rounds, each with one figure of each contender.
     pub rounds: usize,
-    /// How long a sample is, after its warm-up.
-    pub sample: Duration,
-    /// What of each load does not count.
+    /// How many there are at most, where a target is too close to tell.
+    pub most_rounds: usize,
+    /// Slices of each contender in a round that count.
+    pub slices: usize,
+    /// How many more there are at most, for those that were disturbed.
+    pub spare: usize,
+    /// How long a slice is, after its warm-up.
+    pub slice: Duration,
+    /// What of each slice does not count.
     pub warm_up: Duration,
-    /// How long a sample of streams and of answers' times is: it takes more of these for a number.
+    /// How long a slice of streams and of answers' times is: it takes more of these for a number.
     pub long: Duration,
     /// How many ports dockerd itself publishes, where there are many: it takes long for each.
     pub by_dockerd: u16,
@@ -36,10 +49,13 @@ pub struct Pace {
 impl Pace {
     /// A measurement.
     pub const FULL: Self = Self {
-        rounds: 7,
-        sample: Duration::from_millis(300),
-        warm_up: Duration::from_millis(50),
-        long: Duration::from_millis(400),
+        rounds: 9,
+        most_rounds: 15,
+        slices: 4,
+        spare: 2,
+        slice: Duration::from_millis(50),
+        warm_up: Duration::from_millis(10),
+        long: Duration::from_millis(80),
         by_dockerd: 100,
         slow_rounds: 7,
         runs: Runs::FULL,
@@ -47,8 +63,11 @@ impl Pace {
     };
     /// A first impression.
     pub const QUICK: Self = Self {
-        rounds: 3,
-        sample: Duration::from_millis(25),
+        rounds: 2,
+        most_rounds: 2,
+        slices: 1,
+        spare: 0,
+        slice: Duration::from_millis(25),
         warm_up: Duration::from_millis(5),
         long: Duration::from_millis(45),
         by_dockerd: 10,
@@ -61,20 +80,49 @@ impl Pace {
     };
 }
 
-/// Takes one sample: one number for each row of the plan.
-pub type Sampler<'s> = Box<dyn FnMut(&Pace) -> Result<Vec<f64>> + 's>;
+/// Somebody at work, from the beginning of a round to its end.
+pub trait Working {
+    /// Works for a slice.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    fn slice(&mut self, order: Order) -> Result<Slice>;
+
+    /// Ends.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, also before.
+    fn end(self: Box<Self>) -> Result<()>;
+}
+
+impl Working for Session {
+    fn slice(&mut self, order: Order) -> Result<Slice> {
+        self.slice(order)
+    }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        Self::end(*self).map(drop)
+    }
+}
 
 /// Somebody who does the work.
 pub struct Contender<'s> {
     /// The subject's or the peer's name.
     pub name: String,
-    /// Takes its samples.
-    pub sampler: Sampler<'s>,
+    /// Forgets what was before a round. All forget before anyone begins: two contenders may stand
+    /// on one host.
+    pub forget: Box<dyn FnMut() -> Result<()> + 's>,
+    /// Begins a round.
+    pub begin: Box<dyn FnMut() -> Result<Box<dyn Working>> + 's>,
 }
 
-/// A work, who does it, and the rows that one sample of it fills.
+/// A work, who does it, and the rows that it fills.
 pub struct Plan<'s> {
-    /// One row for each number of a sample.
+    /// The work.
+    pub load: Load,
+    /// One row for each of its numbers.
     pub about: Vec<About>,
     /// The subject first.
     pub contenders: Vec<Contender<'s>>,
@@ -84,51 +132,109 @@ pub struct Plan<'s> {
     pub notes: Vec<String>,
 }
 
+/// What became of a contender.
+#[derive(Clone, Default)]
+struct Taken {
+    /// Its figures, round by round.
+    figures: Vec<Vec<f64>>,
+    /// Why it left.
+    failed: Option<String>,
+}
+
+/// One slice of everybody who is at work, in the contenders' order.
+struct Cycle(Vec<Option<Slice>>);
+
 impl Plan<'_> {
     /// Measures. Who fails in one round leaves the row, with the reason; the others go on.
     ///
     /// # Errors
     ///
-    /// When the user ends the run.
-    pub fn measure(mut self, pace: &Pace) -> Result<Vec<Row>> {
-        let mut taken: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.contenders.len()];
-        let mut failed: Vec<Option<String>> = vec![None; self.contenders.len()];
-        for round in 0..pace.rounds {
-            for at in in_order(self.contenders.len(), round) {
-                stop::check()?;
-                if failed[at].is_some() {
-                    continue;
-                }
-                match take(&mut self.contenders[at], pace, self.about.len()) {
-                    Ok(sample) => taken[at].push(sample),
-                    Err(error) => failed[at] = Some(format!("failed in round {round}: {error:#}")),
-                }
+    /// When the user ends the run, or the reference load does.
+    pub fn measure(mut self, pace: &Pace, quiet: &mut Quiet<'_>) -> Result<Vec<Row>> {
+        let mut taken = vec![Taken::default(); self.contenders.len()];
+        let mut rows = Vec::new();
+        for round in 0..pace.most_rounds.max(pace.rounds) {
+            if round >= pace.rounds && !is_close(&rows) {
+                break;
             }
+            self.round(round, pace, quiet, &mut taken)?;
+            rows = self.rows(&taken);
         }
-        Ok(self.rows(&taken, &failed))
+        Ok(rows)
     }
 
-    fn rows(self, taken: &[Vec<Vec<f64>>], failed: &[Option<String>]) -> Vec<Row> {
-        let mut absent = self.absent;
+    fn round(
+        &mut self,
+        round: usize,
+        pace: &Pace,
+        quiet: &mut Quiet<'_>,
+        taken: &mut [Taken],
+    ) -> Result<()> {
+        let mut at_work = self.begin(round, taken);
+        let (mut slowest, mut cycles) = (Vec::new(), Vec::new());
+        while cycles.len() < pace.slices + pace.spare && quiet.wants_more(&slowest, pace.slices) {
+            let order = in_order(at_work.len(), round + cycles.len());
+            let work = (self.load.order(pace), round);
+            let (reading, cycle) = cycle(&mut at_work, &order, work, quiet, taken)?;
+            slowest.push(reading);
+            cycles.push(cycle);
+        }
+        let kept = quiet.keep(&slowest, pace.slices);
+        for (at, working) in at_work.into_iter().enumerate() {
+            let Some(working) = working else { continue };
+            let slices = kept
+                .iter()
+                .filter_map(|cycle| cycles[*cycle].0[at].as_ref());
+            let figures = working.end().and_then(|()| self.figures(slices));
+            taken[at].note(round, figures);
+        }
+        Ok(())
+    }
+
+    /// Lets everybody begin who has not failed.
+    fn begin(&mut self, round: usize, taken: &mut [Taken]) -> Vec<Option<Box<dyn Working>>> {
+        for (contender, taken) in self.contenders.iter_mut().zip(&mut *taken) {
+            if taken.failed.is_none() {
+                taken.or_failed(round, (contender.forget)());
+            }
+        }
+        let contenders = self.contenders.iter_mut().zip(taken);
+        let begin = |(contender, taken): (&mut Contender<'_>, &mut Taken)| {
+            if taken.failed.is_some() {
+                return None;
+            }
+            taken.or_failed(round, (contender.begin)())
+        };
+        contenders.map(begin).collect()
+    }
+
+    fn figures<'s>(&self, slices: impl Iterator<Item = &'s Slice> + Clone) -> Result<Vec<f64>> {
+        let figures = self.load.figures(slices)?;
+        (figures.len() == self.about.len() && figures.iter().all(|number| number.is_finite()))
+            .then_some(figures)
+            .context("a sample lacks a number")
+    }
+
+    fn rows(&self, taken: &[Taken]) -> Vec<Row> {
+        let mut absent = self.absent.clone();
         let mut present = Vec::new();
-        for ((contender, taken), failed) in self.contenders.into_iter().zip(taken).zip(failed) {
-            let name = contender.name;
-            match failed.clone() {
+        for (contender, taken) in self.contenders.iter().zip(taken) {
+            let name = contender.name.clone();
+            match taken.failed.clone() {
                 Some(reason) => absent.push(Absent { name, reason }),
-                None => present.push((name, taken)),
+                None => present.push((name, &taken.figures)),
             }
         }
         let series = |number: usize| {
-            present.iter().map(move |(name, taken)| Series {
+            present.iter().map(move |(name, figures)| Series {
                 name: name.clone(),
-                samples: taken.iter().map(|sample| sample[number]).collect(),
+                samples: figures.iter().map(|figures| figures[number]).collect(),
             })
         };
-        self.about
-            .into_iter()
-            .enumerate()
+        let abouts = self.about.iter().enumerate();
+        abouts
             .map(|(number, about)| Row {
-                about,
+                about: about.clone(),
                 series: series(number).collect(),
                 absent: absent.clone(),
                 notes: self.notes.clone(),
@@ -137,101 +243,191 @@ impl Plan<'_> {
     }
 }
 
-/// Every other round goes backwards, so that nobody always comes after the same neighbour.
-fn in_order(count: usize, round: usize) -> Vec<usize> {
+impl Taken {
+    /// What came of something, or `None` and why it failed.
+    fn or_failed<T>(&mut self, round: usize, done: Result<T>) -> Option<T> {
+        let fail = |error| self.failed = Some(format!("failed in round {round}: {error:#}"));
+        done.map_err(fail).ok()
+    }
+
+    fn note(&mut self, round: usize, figures: Result<Vec<f64>>) {
+        let figures = self.or_failed(round, figures);
+        self.figures.extend(figures);
+    }
+}
+
+/// One slice of each, and the slowest of the readings before, between and after them.
+fn cycle(
+    at_work: &mut [Option<Box<dyn Working>>],
+    order: &[usize],
+    (work, round): (Order, usize),
+    quiet: &mut Quiet<'_>,
+    taken: &mut [Taken],
+) -> Result<(f64, Cycle)> {
+    let mut slices = vec![None; at_work.len()];
+    let mut slowest = quiet.read()?;
+    for at in order {
+        stop::check()?;
+        let Some(working) = &mut at_work[*at] else {
+            continue;
+        };
+        slices[*at] = taken[*at].or_failed(round, working.slice(work));
+        if slices[*at].is_none() {
+            at_work[*at] = None;
+        }
+        slowest = slowest.max(quiet.read()?);
+    }
+    Ok((slowest, Cycle(slices)))
+}
+
+/// Whether a target of these rows is too close to tell.
+fn is_close(rows: &[Row]) -> bool {
+    rows.iter().any(|row| {
+        let judged: Vec<_> = row.judged().collect();
+        let tally = Tally::of(&judged);
+        tally.barely + tally.nearly > 0
+    })
+}
+
+/// Every other cycle goes backwards, so that nobody always comes after the same neighbour.
+fn in_order(count: usize, cycle: usize) -> Vec<usize> {
     let forwards = 0..count;
-    if round.is_multiple_of(2) {
+    if cycle.is_multiple_of(2) {
         forwards.collect()
     } else {
         forwards.rev().collect()
     }
 }
 
-fn take(contender: &mut Contender, pace: &Pace, numbers: usize) -> Result<Vec<f64>> {
-    let sample = (contender.sampler)(pace)?;
-    (sample.len() == numbers && sample.iter().all(|number| number.is_finite()))
-        .then_some(sample)
-        .context("a sample lacks a number")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::{cell::RefCell, rc::Rc};
 
-    use anyhow::bail;
+    use anyhow::ensure;
 
     use super::*;
-    use crate::row::{Direction, SUBJECT};
+    use crate::row::{Direction, SUBJECT, Target};
 
     const PACE: Pace = Pace {
-        rounds: 3,
-        sample: Duration::ZERO,
-        warm_up: Duration::ZERO,
-        long: Duration::ZERO,
-        by_dockerd: 1,
-        slow_rounds: 1,
-        runs: Runs::FULL,
-        one_by_one: Duration::ZERO,
+        rounds: 2,
+        most_rounds: 2,
+        slices: 2,
+        spare: 1,
+        slice: Duration::ZERO,
+        ..Pace::QUICK
     };
 
-    fn about(id: &str) -> About {
-        About {
-            id: id.to_owned(),
-            title: id.to_owned(),
-            unit: "requests/s".to_owned(),
-            direction: Direction::HigherIsBetter,
-            targets: Vec::new(),
+    /// What everybody did, a letter each.
+    type Diary = Rc<RefCell<String>>;
+
+    /// Who answers so many requests a second, and fails in some slice.
+    struct Fake {
+        name: &'static str,
+        rate: u64,
+        fails_in: usize,
+        diary: Diary,
+    }
+
+    impl Working for Fake {
+        fn slice(&mut self, _: Order) -> Result<Slice> {
+            ensure!(self.fails_in != 0, "refused");
+            self.fails_in -= 1;
+            self.diary.borrow_mut().push_str(self.name);
+            Ok(Slice {
+                counted: self.rate,
+                seconds: 1.0,
+                ..Slice::default()
+            })
+        }
+
+        fn end(self: Box<Self>) -> Result<()> {
+            self.diary.borrow_mut().push('.');
+            Ok(())
+        }
+    }
+
+    /// Contenders with their rates and the slice of each round in which they fail.
+    fn plan(who: &[(&'static str, u64, usize)], targets: Vec<Target>) -> (Plan<'static>, Diary) {
+        let diary = Diary::default();
+        let contender = |(name, rate, fails_in): &(&'static str, u64, usize)| {
+            let (name, rate, fails_in, diary) = (*name, *rate, *fails_in, Rc::clone(&diary));
+            Contender {
+                name: name.to_owned(),
+                forget: Box::new(|| Ok(())),
+                begin: Box::new(move || {
+                    Ok(Box::new(Fake {
+                        name,
+                        rate,
+                        fails_in,
+                        diary: Rc::clone(&diary),
+                    }))
+                }),
+            }
+        };
+        let plan = Plan {
+            load: Load::Rr,
+            about: vec![About {
+                id: "row".to_owned(),
+                title: "row".to_owned(),
+                unit: "requests/s".to_owned(),
+                direction: Direction::HigherIsBetter,
+                targets,
+            }],
+            contenders: who.iter().map(contender).collect(),
+            absent: Vec::new(),
+            notes: Vec::new(),
+        };
+        (plan, diary)
+    }
+
+    const NEVER: usize = usize::MAX;
+
+    #[test]
+    fn contenders_alternate_in_slices_and_every_other_cycle_goes_backwards() {
+        let (plan, diary) = plan(&[("a", 1, NEVER), ("b", 1, NEVER)], Vec::new());
+        let mut quiet = Quiet::by(|| Ok(1.0));
+        plan.measure(&PACE, &mut quiet).expect("nobody ends it");
+        assert_eq!(*diary.borrow(), "abba..baab..");
+    }
+
+    #[test]
+    fn a_disturbed_cycle_is_taken_again_for_everybody_and_then_stays() {
+        let (plan, diary) = plan(&[("a", 1, NEVER), ("b", 1, NEVER)], Vec::new());
+        // Three readings a cycle; the second cycle is disturbed, and the whole second round.
+        let mut readings = [1.0, 1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 1.0, 1.0]
+            .into_iter()
+            .chain(std::iter::repeat(9.0));
+        let mut quiet = Quiet::by(move || Ok(readings.next().unwrap_or(9.0)));
+        plan.measure(&PACE, &mut quiet).expect("nobody ends it");
+        assert_eq!(*diary.borrow(), "abbaab..baabba..");
+        let cycles = quiet.cycles();
+        assert_eq!((cycles.kept, cycles.again, cycles.stayed), (4, 2, 2));
+    }
+
+    #[test]
+    fn a_target_that_is_too_close_to_tell_has_more_rounds() {
+        let pace = Pace {
+            rounds: 7,
+            most_rounds: 9,
+            ..PACE
+        };
+        for (bound, rounds) in [(1.0, 9), (0.9, 7)] {
+            let targets = vec![Target::at_least(bound, "b")];
+            let (plan, _) = plan(&[(SUBJECT, 5, NEVER), ("b", 5, NEVER)], targets);
+            let mut quiet = Quiet::by(|| Ok(1.0));
+            let rows = plan.measure(&pace, &mut quiet).expect("nobody ends it");
+            assert_eq!(rows[0].samples("b").map(<[f64]>::len), Some(rounds));
         }
     }
 
     #[test]
-    fn contenders_take_turns_and_every_other_round_goes_backwards() {
-        let order = RefCell::new(String::new());
-        let contender = |name: &'static str| Contender {
-            name: name.to_owned(),
-            sampler: Box::new(|_| {
-                order.borrow_mut().push_str(name);
-                Ok(vec![1.0])
-            }),
-        };
-        let plan = Plan {
-            about: vec![about("row")],
-            contenders: vec![contender("a"), contender("b")],
-            absent: Vec::new(),
-            notes: Vec::new(),
-        };
-        plan.measure(&PACE).expect("nobody ends the run");
-        assert_eq!(*order.borrow(), "abbaab");
-    }
-
-    #[test]
-    fn who_fails_in_a_round_leaves_the_row_with_the_reason() {
-        let mut round = 0;
-        let plan = Plan {
-            about: vec![about("first"), about("second")],
-            contenders: vec![
-                Contender {
-                    name: SUBJECT.to_owned(),
-                    sampler: Box::new(|_| Ok(vec![1.0, 2.0])),
-                },
-                Contender {
-                    name: "broken".to_owned(),
-                    sampler: Box::new(|_| {
-                        round += 1;
-                        if round == 2 {
-                            bail!("refused");
-                        }
-                        Ok(vec![1.0, 1.0])
-                    }),
-                },
-            ],
-            absent: Vec::new(),
-            notes: Vec::new(),
-        };
-        let rows = plan.measure(&PACE).expect("nobody ends the run");
-        assert_eq!(rows.len(), 2);
-        assert_eq!(rows[1].samples(SUBJECT), Some(&[2.0, 2.0, 2.0][..]));
-        assert_eq!(rows[1].samples("broken"), None);
-        assert_eq!(rows[1].absent[0].reason, "failed in round 1: refused");
+    fn who_fails_in_a_slice_leaves_the_row_with_the_reason() {
+        let (plan, diary) = plan(&[(SUBJECT, 2, NEVER), ("broken", 1, 1)], Vec::new());
+        let mut quiet = Quiet::by(|| Ok(1.0));
+        let rows = plan.measure(&PACE, &mut quiet).expect("nobody ends it");
+        assert_eq!(rows[0].samples(SUBJECT), Some(&[2.0, 2.0][..]));
+        assert_eq!(rows[0].samples("broken"), None);
+        assert_eq!(rows[0].absent[0].reason, "failed in round 0: refused");
+        assert!(diary.borrow().ends_with("netbpfnetbpf."));
     }
 }

@@ -205,6 +205,12 @@ impl Row {
         }
     }
 
+    /// Its targets and what became of them.
+    pub fn judged(&self) -> impl Iterator<Item = (Target, Judgement)> {
+        let targets = self.about.targets.iter();
+        targets.map(|target| (target.clone(), self.judge(target)))
+    }
+
     /// Whether the subject was measured, and everybody whom a target names.
     pub fn is_whole(&self) -> bool {
         let judged = |target| self.judge(target) != Judgement::Unknown;

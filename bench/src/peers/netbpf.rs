@@ -111,10 +111,11 @@ impl Service {
         SocketAddr::new(addr(family, self.last), PORT)
     }
 
-    /// The backends' own ports.
+    /// The backends' own addresses, at a port that the virtual IP does not lead to: both are
+    /// asked in turn.
     pub fn direct(self, family: Family) -> Vec<SocketAddr> {
         (0..self.backends)
-            .map(|number| SocketAddr::new(addr(family, number + FIRST_BACKEND), PORT))
+            .map(|number| SocketAddr::new(addr(family, number + FIRST_BACKEND), PORT + 1))
             .collect()
     }
 

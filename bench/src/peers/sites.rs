@@ -9,8 +9,9 @@ use anyhow::{Result, anyhow, bail};
 
 use super::{Site, offloads, set_up};
 use crate::{
-    rounds::{Contender, Pace, Plan},
+    rounds::{Contender, Plan},
     row::{About, Absent},
+    work::{Ends, Load},
 };
 
 /// A contender, and how its host is made.
@@ -198,20 +199,23 @@ impl<'s> Chosen<'s> {
         self
     }
 
-    /// A work on each of them: `sample` takes one sample on one host.
+    /// A load on each of them, between these ends of a host.
     pub fn plan(
         self,
         about: Vec<About>,
-        sample: impl Fn(&Site, &Pace) -> Result<Vec<f64>> + Copy + 's,
+        load: Load,
+        ends: impl Fn(&'s Site) -> Result<Ends<'s>> + Copy + 's,
     ) -> Plan<'s> {
         let contender = |(name, site): (&str, &'s Site)| Contender {
             name: name.to_owned(),
-            sampler: Box::new(move |pace| {
+            forget: Box::new(|| {
                 site.forget_connections();
-                sample(site, pace)
+                Ok(())
             }),
+            begin: Box::new(move || Ok(Box::new(load.open(&ends(site)?)?))),
         };
         Plan {
+            load,
             about,
             contenders: self.standing.into_iter().map(contender).collect(),
             absent: self.absent,

@@ -40,6 +40,7 @@ pub fn read(path: &Path) -> Result<Report> {
     Ok(Report::new(
         report.machine,
         &report.pace,
+        report.cycles,
         report.notes,
         rows,
     ))
@@ -105,9 +106,10 @@ fn compact(report: &Report) -> Result<String> {
         .map(|judged| serde_json::to_string(&judged.row));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(format!(
-        "{{\"machine\":{},\n\"pace\":{},\n\"notes\":{},\n\"rows\":[\n{}\n]}}\n",
+        "{{\"machine\":{},\n\"pace\":{},\n\"cycles\":{},\n\"notes\":{},\n\"rows\":[\n{}\n]}}\n",
         serde_json::to_string(&report.machine)?,
         serde_json::to_string(&report.pace)?,
+        serde_json::to_string(&report.cycles)?,
         serde_json::to_string(&report.notes)?,
         rows.join(",\n")
     ))
@@ -262,6 +264,7 @@ mod tests {
     use super::*;
     use crate::{
         machine::Machine,
+        quiet::Cycles,
         rounds::Pace,
         row::{About, Direction, Series},
     };
@@ -288,13 +291,14 @@ mod tests {
     fn report(rounds: usize) -> Report {
         let pace = Pace {
             rounds,
-            sample: Duration::from_millis(1),
+            slice: Duration::from_millis(1),
             ..Pace::FULL
         };
         let rows = vec![row("IPv4", 2000.0), row("IPv6", 1200.1234)];
         Report::new(
             Machine::look(),
             &pace,
+            Cycles::default(),
             vec!["it was noted".to_owned()],
             rows,
         )

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Judged, Report};
 use crate::{
+    quiet::Cycles,
     row::{Judgement, Row, SUBJECT, Sense, Tally, Target},
     statistics::Spread,
 };
@@ -20,22 +21,26 @@ pub fn render(report: &Report) -> String {
     // Writing to a string can't fail.
     let _ = writeln!(
         text,
-        "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds of {} ms each \
-         ({} ms of streams and latency), after {} ms that do not count; all contenders of a row take turns within a round. Ratios \
-         are taken within a round: the median, in brackets between what it is 95 times in 100, \
-         and in parentheses the quartiles and the range.\n",
+        "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds, and up to {} \
+         where a target is too close to tell, of {} slices of {} ms each ({} ms of streams and \
+         latency), after {} ms that do not count; all contenders of a row alternate in slices. \
+         Ratios are taken within a round: the median, in brackets between what it is 95 times in \
+         100, and in parentheses the quartiles and the range.\n",
         machine.kernel,
         machine.cpus,
         machine.cpu,
         machine.governor,
         machine.load,
         report.pace.rounds,
-        report.pace.sample.as_millis(),
+        report.pace.most_rounds,
+        report.pace.slices,
+        report.pace.slice.as_millis(),
         report.pace.long.as_millis(),
         report.pace.warm_up.as_millis(),
     );
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));
     let _ = writeln!(text, "{}.\n", outcome(report.tally()));
+    let _ = writeln!(text, "{}.\n", disturbances(report.cycles));
     for note in &report.notes {
         let _ = writeln!(text, "{note}\n");
     }
@@ -164,6 +169,19 @@ pub fn outcome(tally: Tally) -> String {
     text
 }
 
+/// How often the machine was disturbed, in words.
+pub fn disturbances(cycles: Cycles) -> String {
+    let Cycles {
+        kept,
+        again,
+        stayed,
+    } = cycles;
+    format!(
+        "{kept} cycles of slices count; {again} were taken again because the reference load found \
+         the machine disturbed, and {stayed} of those that count were disturbed as well"
+    )
+}
+
 /// A ratio as it can be read: with more digits where it is small.
 pub fn ratio(value: f64) -> String {
     if value.abs() < 0.1 {
@@ -184,11 +202,8 @@ pub fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
-        hooks::Runs,
         machine::Machine,
         rounds::Pace,
         row::{About, Absent, Direction, Series},
@@ -223,17 +238,16 @@ mod tests {
         };
         let pace = Pace {
             rounds: 3,
-            sample: Duration::from_millis(20),
-            warm_up: Duration::from_millis(1),
-            long: Duration::from_millis(1),
-            runs: Runs::FULL,
-            by_dockerd: 1,
-            slow_rounds: 1,
-            one_by_one: Duration::ZERO,
+            ..Pace::QUICK
         };
         Report::new(
             Machine::look(),
             &pace,
+            Cycles {
+                kept: 9,
+                again: 2,
+                stayed: 1,
+            },
             vec!["all was noted".to_owned()],
             vec![row],
         )
@@ -252,6 +266,7 @@ mod tests {
              close to tell), 1 not measured.",
             "- ≥ 1.00 × absent: **not measured**",
             "- it was noted",
+            "9 cycles of slices count; 2 were taken again",
             "all was noted",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

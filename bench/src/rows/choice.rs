@@ -16,8 +16,9 @@ use crate::{
         docker::{Backend, Proxy},
         netbpf::Pool,
     },
-    rounds::Pace,
-    row::SUBJECT,
+    quiet::{Cycles, Quiet},
+    rounds::{Pace, Plan},
+    row::{Row, SUBJECT},
 };
 
 /// What the user wants.
@@ -32,6 +33,7 @@ pub struct Choice {
     pool: OnceCell<Result<Pool>>,
     without_proxy: OnceCell<Sites>,
     many: RefCell<Option<Sites>>,
+    quiet: RefCell<Option<Quiet<'static>>>,
 }
 
 impl Choice {
@@ -45,7 +47,28 @@ impl Choice {
             pool: OnceCell::new(),
             without_proxy: OnceCell::new(),
             many: RefCell::default(),
+            quiet: RefCell::default(),
         }
+    }
+
+    /// Measures, with an eye on whether the machine is quiet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::measure`].
+    pub fn measure(&self, plan: Plan<'_>) -> Result<Vec<Row>> {
+        let mut quiet = self.quiet.borrow_mut();
+        let quiet = match &mut *quiet {
+            Some(quiet) => quiet,
+            none => none.insert(Quiet::start()?),
+        };
+        plan.measure(&self.pace, quiet)
+    }
+
+    /// How many cycles were disturbed so far.
+    pub fn cycles(&self) -> Cycles {
+        let quiet = self.quiet.borrow();
+        quiet.as_ref().map(Quiet::cycles).unwrap_or_default()
     }
 
     /// Whether a row is to be measured.

@@ -25,7 +25,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         word: "containers".to_owned(),
         title: "container to container, one network".to_owned(),
         works: in_both_families(&Load::ALL),
-        ends: &ends,
+        ends,
         notes: vec![
             "Docker's host has br_netfilter, as dockerd finds or loads it up to release 27: bridged \
              packets go through the rules. Without it Docker's containers reach each other as by \

@@ -8,7 +8,11 @@
 //! for one connection cost, less the known cost of all but one of them. The ends of connections
 //! cost more than the packets between, so that the estimate is above the truth.
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -26,7 +30,7 @@ use crate::{
     rounds::Pace,
     row::{About, Absent, Direction, Row, SUBJECT, Series, Target},
     stop,
-    work::{Ends, crr, rr},
+    work::{Ends, Load, Order},
 };
 
 /// A path of packets.
@@ -138,12 +142,12 @@ impl Way {
         let _statistics =
             enable_stats(Stats::RunTime).context("the kernel keeps no run time of programs")?;
         let nothing = nothing(&place.programs)?;
-        let (requests, spent) = place.spent(|ends| rr::count(ends, pace))?;
+        let (requests, spent) = place.spent(Load::Rr, pace)?;
         let met = spent.iter().filter(|(_, spent)| spent.runs >= requests / 2);
         let known: BTreeMap<_, _> = met
             .map(|(hook, spent)| (*hook, (spent.nanos / spent.runs as f64 - nothing).max(0.0)))
             .collect();
-        let (connections, spent) = place.spent(|ends| crr::count(ends, pace))?;
+        let (connections, spent) = place.spent(Load::Crr, pace)?;
         let first = self.first.name();
         let (at_first, known_there) = (spent.get(first).zip(known.get(first)))
             .with_context(|| format!("{first} does not run on this path"))?;
@@ -254,13 +258,15 @@ struct Spent {
 
 impl Place<'_> {
     /// How many requests a load had, and what each hook ran meanwhile.
-    fn spent(
-        &self,
-        load: impl FnOnce(&Ends) -> Result<u64>,
-    ) -> Result<(u64, BTreeMap<&'static str, Spent>)> {
+    fn spent(&self, load: Load, pace: &Pace) -> Result<(u64, BTreeMap<&'static str, Spent>)> {
         forget_connections(self.host);
         let before = self.counted()?;
-        let requests = load(&self.ends)?;
+        let mut session = load.open(&self.ends)?;
+        session.slice(Order {
+            warm_up: Duration::ZERO,
+            sample: pace.slice * pace.slices as u32,
+        })?;
+        let requests = session.end()?;
         let mut spent = self.counted()?;
         ensure!(requests > 0, "there was no request");
         for (hook, spent) in &mut spent {

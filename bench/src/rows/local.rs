@@ -26,7 +26,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         word: "local".to_owned(),
         title: "the host to a published port on its loopback address".to_owned(),
         works: in_both_families(&Load::ALL),
-        ends: &ends,
+        ends,
         notes: Vec::new(),
         targets: &targets,
     };

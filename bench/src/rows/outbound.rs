@@ -27,7 +27,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         word: "outbound".to_owned(),
         title: "container to the outside".to_owned(),
         works: in_both_families(&Load::ALL),
-        ends: &ends,
+        ends,
         notes: Vec::new(),
         targets: &targets,
     };

@@ -22,7 +22,7 @@ pub struct Path<'p> {
     /// What is measured on it.
     pub works: Vec<(Load, Family)>,
     /// Between whom.
-    pub ends: &'p dyn for<'s> Fn(&'s Site, Family, Cpus) -> Ends<'s>,
+    pub ends: for<'s> fn(&'s Site, Family, Cpus) -> Ends<'s>,
     /// What a reader must know beside the numbers.
     pub notes: Vec<String>,
     /// What the subject has to reach.
@@ -48,11 +48,11 @@ impl Path<'_> {
             }
             let (id, began) = (about[0].id.clone(), Instant::now());
             let cpus = load.cpus()?;
-            let mut plan = who(*load, *family).plan(about, |site, pace| {
-                load.measure(&(self.ends)(site, *family, cpus), pace)
-            });
+            let (ends, family) = (self.ends, *family);
+            let ends = move |site| Ok(ends(site, family, cpus));
+            let mut plan = who(*load, family).plan(about, *load, ends);
             plan.notes.clone_from(&self.notes);
-            rows.extend(plan.measure(&choice.pace)?);
+            rows.extend(choice.measure(plan)?);
             let seconds = began.elapsed().as_secs_f64();
             eprintln!("bench: {id} is measured in {seconds:.1} s");
         }

@@ -36,7 +36,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             word: format!("published/{ports}"),
             title: format!("outside to one of {ports} published ports"),
             works: in_both_families(&[Load::Crr]),
-            ends: &ends,
+            ends,
             notes: vec![format!(
                 "dockerd published {by_dockerd} ports; the rest, and what dockerd left out of these, \
                  was multiplied in the same form by iptables-restore; {} ports, spread over all, are asked in turn",
@@ -64,7 +64,7 @@ fn one(choice: &Choice) -> Result<Vec<Row>> {
         word: "published/1".to_owned(),
         title: "outside to the one published port".to_owned(),
         works: in_both_families(&Load::ALL),
-        ends: &ends,
+        ends,
         notes: Vec::new(),
         targets: &targets_of_one,
     };

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     peers::{
-        Chosen, LOOPBACK, PLAIN, PORT, forget_connections,
+        Chosen, LOOPBACK, PLAIN, forget_connections,
         netbpf::{Pool, Service},
     },
     pin::Cpus,
@@ -38,7 +38,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
                 continue;
             }
             let (id, began) = (about[0].id.clone(), Instant::now());
-            rows.extend(plan(choice, about, service, load, family).measure(&choice.pace)?);
+            rows.extend(choice.measure(plan(choice, about, service, load, family))?);
             let seconds = began.elapsed().as_secs_f64();
             eprintln!("bench: {id} is measured in {seconds:.1} s");
         }
@@ -77,8 +77,8 @@ fn plan<'p>(
     load: Load,
     family: Family,
 ) -> Plan<'p> {
-    let mut plan = beside(choice, load).plan(about, move |site, pace| {
-        load.measure(&containers::ends(site, family, load.cpus()?), pace)
+    let mut plan = beside(choice, load).plan(about, load, move |site| {
+        Ok(containers::ends(site, family, load.cpus()?))
     });
     match choice.pool() {
         Ok(pool) => drop(
@@ -108,9 +108,13 @@ fn ours(pool: &Pool, service: Service, load: Load, family: Family) -> [Contender
     let [by_vip, directly] = &pool.clients;
     let contender = |name: &str, client, to: Vec<SocketAddr>| Contender {
         name: name.to_owned(),
-        sampler: Box::new(move |pace| {
+        forget: Box::new(|| {
             forget_connections(pool.host());
-            load.measure(&ends(pool, service, client, &to, load.cpus()?), pace)
+            Ok(())
+        }),
+        begin: Box::new(move || {
+            let ends = ends(pool, service, client, &to, load.cpus()?);
+            Ok(Box::new(load.open(&ends)?))
         }),
     };
     [
@@ -131,7 +135,7 @@ pub fn ends<'p>(
         client,
         servers: pool.backends(service),
         to: to.to_vec(),
-        ports: vec![PORT],
+        ports: to.iter().map(SocketAddr::port).take(1).collect(),
         cpus,
     }
 }

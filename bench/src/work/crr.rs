@@ -11,72 +11,46 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Asked, Asking, Door, Ends, Part, Ready, Served, doors::Doors, process::say, rate};
-use crate::rounds::Pace;
+use super::{Door, Ready, Served, Slice, doors::Doors, process::say, session::orders};
 
 /// An ordinary request.
 const REQUEST: u8 = 1;
 /// The request after which the server tells how many there were; it does not count itself.
 const LAST: u8 = 2;
 
-/// Connections per second.
-///
-/// # Errors
-///
-/// When anything went wrong, or the ends counted differently.
-pub fn measure(ends: &Ends, pace: &Pace) -> Result<f64> {
-    let (asked, served) = run(ends, pace)?;
-    rate(&asked, &served)
-}
-
-/// How many connections there were, from the first to the last.
-///
-/// # Errors
-///
-/// As [`measure`].
-pub fn count(ends: &Ends, pace: &Pace) -> Result<u64> {
-    let (asked, served) = run(ends, pace)?;
-    rate(&asked, &served)?;
-    // The last one counts in no rate.
-    Ok(asked.requests + 1)
-}
-
-fn run(ends: &Ends, pace: &Pace) -> Result<(Asked, Served)> {
-    let server = Part::CrrServer(ends.doors()?);
-    ends.run(
-        server,
-        Part::CrrClient(ends.asking(pace.warm_up, pace.sample)),
-    )
-}
-
 /// Answers once on each connection, whichever door it comes in by.
 pub fn serve(doors: &[Door]) -> Result<()> {
     let doors = Doors::open(doors)?;
     say(&Ready)?;
-    let mut requests = 0;
+    let mut done = 0;
     loop {
         let mut stream = doors.accept()?;
         let mut byte = [0];
         stream.read_exact(&mut byte)?;
         stream.write_all(&byte)?;
         if byte == [LAST] {
-            return say(&Served { requests });
+            return say(&Served { done });
         }
-        requests += 1;
+        done += 1;
     }
 }
 
 /// Asks once on each connection.
-pub fn ask(asking: &Asking) -> Result<()> {
-    let mut turn = Turn::new(&asking.to)?;
-    let (warmed, _) = ask_for(&mut turn, asking.warm_up)?;
-    let (counted, seconds) = ask_for(&mut turn, asking.sample)?;
-    ask_once(turn.next(), LAST)?;
-    say(&Asked {
-        requests: warmed + counted,
-        counted,
-        seconds,
-    })
+pub fn ask(to: &[SocketAddr]) -> Result<()> {
+    let mut turn = Turn::new(to)?;
+    say(&Ready)?;
+    for order in orders() {
+        let order = order?;
+        let (warmed, _) = ask_for(&mut turn, order.warm_up)?;
+        let (counted, seconds) = ask_for(&mut turn, order.sample)?;
+        say(&Slice {
+            all: warmed + counted,
+            counted,
+            seconds,
+            ..Slice::default()
+        })?;
+    }
+    ask_once(turn.next(), LAST)
 }
 
 /// How many answers there were in that time, and how long it really was, in seconds.

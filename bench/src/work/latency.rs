@@ -10,16 +10,15 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
-use serde::{Deserialize, Serialize};
 
-use super::{Asking, Ends, Part, Served, process::say};
-use crate::{rounds::Pace, statistics::quantile};
+use super::{Ready, Slice, process::say, session::orders};
+use crate::statistics::quantile;
 
 /// Requests per second: a fraction of what every contender manages.
 pub const RATE: u32 = 10_000;
@@ -30,45 +29,24 @@ const LATE: Duration = Duration::from_millis(50);
 /// The parts of the answers whose times are told.
 pub const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// The last word of a client.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Waited {
-    /// All answers, warm-up included.
-    requests: u64,
-    /// By [`PERCENTILES`], in microseconds.
-    micros: Vec<f64>,
-}
-
-/// The times of [`PERCENTILES`], in microseconds.
-///
-/// # Errors
-///
-/// When anything went wrong, the ends counted differently, or the load was too much.
-pub fn measure(ends: &Ends, pace: &Pace) -> Result<Vec<f64>> {
-    let server = Part::LatencyServer(ends.doors()?);
-    let client = Part::LatencyClient(ends.asking(pace.warm_up, pace.long), RATE);
-    let (waited, served): (Waited, Served) = ends.run(server, client)?;
-    ensure!(
-        waited.requests == served.requests,
-        "the client had {} answers, the server gave {}",
-        waited.requests,
-        served.requests
-    );
-    Ok(waited.micros)
-}
-
 /// Asks on one connection, `rate` times per second.
-pub fn ask(asking: &Asking, rate: u32) -> Result<()> {
-    let to = asking.to.first().context("nobody to ask")?;
+pub fn ask(to: &[SocketAddr], rate: u32) -> Result<()> {
+    let to = to.first().context("nobody to ask")?;
     let mut stream = TcpStream::connect(to).with_context(|| format!("failed to reach {to}"))?;
     stream.set_nodelay(true)?;
-    let warmed = times(&mut stream, asking.warm_up, rate)?;
-    let counted = times(&mut stream, asking.sample, rate)?;
-    let requests = (warmed.len() + counted.len()) as u64;
-    say(&Waited {
-        requests,
-        micros: percentiles(counted)?,
-    })
+    say(&Ready)?;
+    for order in orders() {
+        let order = order?;
+        let warmed = times(&mut stream, order.warm_up, rate)?;
+        let times = times(&mut stream, order.sample, rate)?;
+        say(&Slice {
+            all: (warmed.len() + times.len()) as u64,
+            counted: times.len() as u64,
+            times,
+            ..Slice::default()
+        })?;
+    }
+    Ok(())
 }
 
 /// How long each answer took, in nanoseconds, for requests that are due within `time`.
@@ -113,12 +91,14 @@ fn wait_for(due: Instant) {
     }
 }
 
-fn percentiles(times: Vec<u64>) -> Result<Vec<f64>> {
-    ensure!(!times.is_empty(), "no request was due");
-    let mut sorted: Vec<_> = times
-        .into_iter()
-        .map(|nanos| nanos as f64 / 1000.0)
-        .collect();
+/// The times of [`PERCENTILES`], in microseconds, of answers' times in nanoseconds.
+///
+/// # Errors
+///
+/// There are none.
+pub fn percentiles(times: impl Iterator<Item = u64>) -> Result<Vec<f64>> {
+    let mut sorted: Vec<_> = times.map(|nanos| nanos as f64 / 1000.0).collect();
+    ensure!(!sorted.is_empty(), "no request was due");
     sorted.sort_by(f64::total_cmp);
     Ok(PERCENTILES
         .iter()
@@ -132,7 +112,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_sorted_times_in_microseconds() {
-        let times = (0..=1000).rev().map(|micros| micros * 1000).collect();
+        let times = (0..=1000).rev().map(|micros| micros * 1000);
         assert_eq!(percentiles(times).ok(), Some(vec![500.0, 990.0, 999.0]));
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Ends, crr, latency, rr, stream};
+use super::{Ends, Order, Part, Session, Slice, latency};
 use crate::{pin::Cpus, rounds::Pace, row::Direction};
 
 /// A kind of load.
@@ -92,17 +92,55 @@ impl Load {
         }
     }
 
-    /// Takes one sample.
+    /// Starts both ends of it.
     ///
     /// # Errors
     ///
-    /// When anything went wrong, or the ends counted differently.
-    pub fn measure(self, ends: &Ends, pace: &Pace) -> Result<Vec<f64>> {
+    /// An end can't be started.
+    pub fn open(self, ends: &Ends) -> Result<Session> {
+        let (doors, to) = (ends.doors()?, ends.to.clone());
+        let (server, client) = match self {
+            Self::Rr => (Part::RrServer(doors), Part::RrClient(to)),
+            Self::Crr => (Part::CrrServer(doors), Part::CrrClient(to)),
+            Self::Stream(connections) => (
+                Part::StreamServer(doors, connections),
+                Part::StreamClient(to, connections),
+            ),
+            Self::Latency => (
+                Part::LatencyServer(doors),
+                Part::LatencyClient(to, latency::RATE),
+            ),
+        };
+        Session::open(ends, server, client)
+    }
+
+    /// How long one slice of it is.
+    pub const fn order(self, pace: &Pace) -> Order {
+        let sample = match self {
+            Self::Rr | Self::Crr => pace.slice,
+            Self::Stream(_) | Self::Latency => pace.long,
+        };
+        Order {
+            warm_up: pace.warm_up,
+            sample,
+        }
+    }
+
+    /// The numbers of a sample that consists of these slices.
+    ///
+    /// # Errors
+    ///
+    /// They hold nothing.
+    pub fn figures<'s>(self, slices: impl Iterator<Item = &'s Slice> + Clone) -> Result<Vec<f64>> {
+        let sum = |part: fn(&Slice) -> f64| slices.clone().map(part).sum::<f64>();
+        let (counted, seconds) = (sum(|it| it.counted as f64), sum(|it| it.seconds));
         match self {
-            Self::Rr => Ok(vec![rr::measure(ends, pace)?]),
-            Self::Crr => Ok(vec![crr::measure(ends, pace)?]),
-            Self::Stream(connections) => stream::measure(ends, connections, pace),
-            Self::Latency => latency::measure(ends, pace),
+            Self::Rr | Self::Crr => Ok(vec![counted / seconds]),
+            Self::Stream(_) => {
+                let gigabits = counted * 8.0 / 1e9;
+                Ok(vec![gigabits / seconds, sum(|it| it.busy) * 1e3 / gigabits])
+            }
+            Self::Latency => latency::percentiles(slices.flat_map(|it| it.times.iter().copied())),
         }
     }
 }

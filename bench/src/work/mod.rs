@@ -1,38 +1,38 @@
 //! The loads. Each end of one is a process of its own, inside a namespace, pinned to a CPU, and
 //! bounded in time; both ends count, and a load whose ends count differently has failed.
 
-pub mod crr;
+mod crr;
 mod doors;
-pub mod latency;
+mod latency;
 mod load;
 mod process;
-pub mod rr;
-pub mod stream;
+mod reference;
+mod rr;
+mod session;
+mod stream;
 mod turn;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use netbpf_tests::{netns, topology::Family};
 use nix::{
     sys::{prctl, signal::Signal},
     unistd::alarm,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 pub use load::{Load, Number};
 pub use process::Worker;
+pub use session::{Order, Session, Slice};
 
 use crate::{pin, stop};
 
 /// No end of a load lives longer, in seconds.
 const LIMIT: u32 = 60;
-/// What an asking end may need beside the time in which it asks, in seconds.
-const GRACE: u32 = 5;
 
 /// One end of a load.
 #[derive(Debug, Deserialize, Serialize)]
@@ -45,25 +45,28 @@ pub struct Task {
     pub part: Part,
 }
 
-/// The ends that there are.
+/// The ends that there are. Clients are told whom to ask; where there are several, it is one of them
+/// for each connection, in an order that is the same in every run.
 #[derive(Debug, Deserialize, Serialize)]
 pub enum Part {
     /// Answers requests on one connection.
     RrServer(Vec<Door>),
     /// Asks on one connection.
-    RrClient(Asking),
+    RrClient(Vec<SocketAddr>),
     /// Answers one request on each connection.
     CrrServer(Vec<Door>),
     /// Asks once on each connection.
-    CrrClient(Asking),
+    CrrClient(Vec<SocketAddr>),
     /// Takes what so many connections bring.
     StreamServer(Vec<Door>, usize),
     /// Sends on so many connections.
-    StreamClient(Asking, usize),
+    StreamClient(Vec<SocketAddr>, usize),
     /// Answers requests on one connection, in real time.
     LatencyServer(Vec<Door>),
     /// Asks on one connection, so many times per second, in real time.
-    LatencyClient(Asking, u32),
+    LatencyClient(Vec<SocketAddr>, u32),
+    /// Does a fixed piece of work whenever it is asked, and says how long it took.
+    Reference,
 }
 
 /// Where a server listens.
@@ -75,38 +78,15 @@ pub struct Door {
     pub at: SocketAddr,
 }
 
-/// Whom a client asks and for how long.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Asking {
-    /// Whom; where there are several, one of them for each connection, in an order that is the same
-    /// in every run.
-    pub to: Vec<SocketAddr>,
-    /// What does not count.
-    pub warm_up: Duration,
-    /// What counts.
-    pub sample: Duration,
-}
-
-/// The first word of a server: its port is open.
+/// The first word of an end: a server's port is open, a client listens.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Ready;
 
 /// The last word of a server.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Served {
-    /// How many requests it answered.
-    pub requests: u64,
-}
-
-/// The last word of a client.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Asked {
-    /// How many requests were answered, warm-up included.
-    pub requests: u64,
-    /// How many of them count.
-    pub counted: u64,
-    /// How long these took, in seconds.
-    pub seconds: f64,
+    /// How many requests it answered, or bytes it took.
+    pub done: u64,
 }
 
 /// Between whom a load goes.
@@ -138,18 +118,21 @@ pub fn perform(task: &str) -> Result<()> {
     stop::unblock()?;
     // A load must not outlive who asked for it, nor go on for ever.
     prctl::set_pdeathsig(Signal::SIGKILL).context("failed to follow the parent")?;
-    alarm::set(task.part.limit());
+    if let Some(limit) = task.part.limit() {
+        alarm::set(limit);
+    }
     turn::of(&task.part)?;
     netns::join(&task.netns);
     pin::to(task.cpu)?;
     match &task.part {
         Part::RrServer(doors) | Part::LatencyServer(doors) => rr::serve(doors),
-        Part::RrClient(asking) => rr::ask(asking),
+        Part::RrClient(to) => rr::ask(to),
         Part::CrrServer(doors) => crr::serve(doors),
-        Part::CrrClient(asking) => crr::ask(asking),
+        Part::CrrClient(to) => crr::ask(to),
         Part::StreamServer(doors, count) => stream::serve(doors, *count),
-        Part::StreamClient(asking, count) => stream::send(asking, *count),
-        Part::LatencyClient(asking, rate) => latency::ask(asking, *rate),
+        Part::StreamClient(to, count) => stream::send(to, *count),
+        Part::LatencyClient(to, rate) => latency::ask(to, *rate),
+        Part::Reference => reference::answer(),
     }
 }
 
@@ -162,19 +145,11 @@ fn any(family: Family) -> IpAddr {
 }
 
 impl Part {
-    /// How long it may live, in seconds.
-    fn limit(&self) -> u32 {
+    /// How long it may live, in seconds. The reference is there for the whole run.
+    const fn limit(&self) -> Option<u32> {
         match self {
-            Self::RrServer(_)
-            | Self::CrrServer(_)
-            | Self::StreamServer(..)
-            | Self::LatencyServer(_) => LIMIT,
-            Self::RrClient(asking)
-            | Self::CrrClient(asking)
-            | Self::StreamClient(asking, _)
-            | Self::LatencyClient(asking, _) => {
-                LIMIT.min(GRACE + (asking.warm_up + asking.sample).as_secs() as u32)
-            }
+            Self::Reference => None,
+            _ => Some(LIMIT),
         }
     }
 }
@@ -192,33 +167,4 @@ impl Ends<'_> {
             .flat_map(|netns| self.ports.iter().map(|port| door(netns, *port)))
             .collect())
     }
-
-    fn asking(&self, warm_up: Duration, sample: Duration) -> Asking {
-        Asking {
-            to: self.to.clone(),
-            warm_up,
-            sample,
-        }
-    }
-
-    /// Runs a server and a client to their ends.
-    fn run<A: DeserializeOwned>(&self, server: Part, client: Part) -> Result<(A, Served)> {
-        let home = self.servers.first().context("nobody answers")?;
-        let mut server = Worker::start(home, self.cpus.server, server)?;
-        let Ready = server.hear().context("the server did not get ready")?;
-        let mut client = Worker::start(self.client, self.cpus.client, client)?;
-        let asked = client.hear().context("the client")?;
-        Ok((asked, server.hear().context("the server")?))
-    }
-}
-
-/// Requests per second, when both ends agree on their number.
-fn rate(asked: &Asked, served: &Served) -> Result<f64> {
-    ensure!(
-        asked.requests == served.requests,
-        "the client had {} answers, the server gave {}",
-        asked.requests,
-        served.requests
-    );
-    Ok(asked.counted as f64 / asked.seconds)
 }

@@ -3,9 +3,9 @@
 
 use std::{
     env,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -18,6 +18,8 @@ use super::{Part, Task};
 pub struct Worker {
     child: Child,
     words: BufReader<ChildStdout>,
+    /// Where it hears what it is to do; `None` once it is to end.
+    ear: Option<ChildStdin>,
 }
 
 impl Worker {
@@ -38,16 +40,36 @@ impl Worker {
             .arg(env::current_exe().context("the bench has no path")?)
             .arg("work")
             .arg(serde_json::to_string(&task)?)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .context("failed to start an end of a load")?;
         let words = child.stdout.take().context("a load has no output")?;
         Ok(Self {
-            child,
             words: BufReader::new(words),
+            ear: child.stdin.take(),
+            child,
         })
+    }
+
+    /// Tells it what to do.
+    ///
+    /// # Errors
+    ///
+    /// It does not listen; then what it says is why.
+    pub fn tell(&mut self, word: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(word)? + "\n";
+        let told = self.ear.as_mut().map(|ear| ear.write_all(line.as_bytes()));
+        match told {
+            Some(Ok(())) => Ok(()),
+            _ => bail!("{}", self.last_words()),
+        }
+    }
+
+    /// Lets it end.
+    pub fn tell_no_more(&mut self) {
+        self.ear = None;
     }
 
     /// Waits for its next word.

@@ -2,46 +2,16 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{Asked, Asking, Door, Ends, Part, Ready, Served, doors::Doors, process::say, rate};
-use crate::rounds::Pace;
+use super::{Door, Ready, Served, Slice, doors::Doors, process::say, session::orders};
 
 /// How many requests there are between two looks at the clock.
 const BATCH: u64 = 16;
-
-/// Requests per second.
-///
-/// # Errors
-///
-/// When anything went wrong, or the ends counted differently.
-pub fn measure(ends: &Ends, pace: &Pace) -> Result<f64> {
-    let (asked, served) = run(ends, pace)?;
-    rate(&asked, &served)
-}
-
-/// How many requests there were, from the first to the last.
-///
-/// # Errors
-///
-/// As [`measure`].
-pub fn count(ends: &Ends, pace: &Pace) -> Result<u64> {
-    let (asked, served) = run(ends, pace)?;
-    rate(&asked, &served)?;
-    Ok(asked.requests)
-}
-
-fn run(ends: &Ends, pace: &Pace) -> Result<(Asked, Served)> {
-    let server = Part::RrServer(ends.doors()?);
-    ends.run(
-        server,
-        Part::RrClient(ends.asking(pace.warm_up, pace.sample)),
-    )
-}
 
 /// Answers on one connection until it ends.
 pub fn serve(doors: &[Door]) -> Result<()> {
@@ -49,27 +19,33 @@ pub fn serve(doors: &[Door]) -> Result<()> {
     say(&Ready)?;
     let mut stream = doors.accept()?;
     stream.set_nodelay(true)?;
-    let mut requests = 0;
+    let mut done = 0;
     let mut byte = [0];
     while stream.read(&mut byte)? == 1 {
         stream.write_all(&byte)?;
-        requests += 1;
+        done += 1;
     }
-    say(&Served { requests })
+    say(&Served { done })
 }
 
 /// Asks on one connection.
-pub fn ask(asking: &Asking) -> Result<()> {
-    let to = asking.to.first().context("nobody to ask")?;
+pub fn ask(to: &[SocketAddr]) -> Result<()> {
+    let to = to.first().context("nobody to ask")?;
     let mut stream = TcpStream::connect(to).with_context(|| format!("failed to reach {to}"))?;
     stream.set_nodelay(true)?;
-    let (warmed, _) = ask_for(&mut stream, asking.warm_up)?;
-    let (counted, seconds) = ask_for(&mut stream, asking.sample)?;
-    say(&Asked {
-        requests: warmed + counted,
-        counted,
-        seconds,
-    })
+    say(&Ready)?;
+    for order in orders() {
+        let order = order?;
+        let (warmed, _) = ask_for(&mut stream, order.warm_up)?;
+        let (counted, seconds) = ask_for(&mut stream, order.sample)?;
+        say(&Slice {
+            all: warmed + counted,
+            counted,
+            seconds,
+            ..Slice::default()
+        })?;
+    }
+    Ok(())
 }
 
 /// How many answers there were in that time, and how long it really was, in seconds.

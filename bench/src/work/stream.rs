@@ -3,51 +3,19 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
+    os::fd::AsRawFd as _,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use serde::{Deserialize, Serialize};
+use nix::{errno::Errno, libc};
 
-use super::{Asking, Door, Ends, Part, Ready, Served, doors::Doors, process::say};
-use crate::rounds::Pace;
+use super::{Door, Order, Ready, Served, Slice, doors::Doors, process::say, session::orders};
 
 /// How much is written or read at once.
 const CHUNK: usize = 128 * 1024;
-
-/// The last word of a client.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Sent {
-    /// All bytes, warm-up included.
-    bytes: u64,
-    /// Those that count.
-    counted: u64,
-    /// How long these took, in seconds.
-    seconds: f64,
-    /// How long all CPUs of the machine together were busy meanwhile, in seconds.
-    busy: f64,
-}
-
-/// Gbit/s, and milliseconds of CPU time for each Gbit.
-///
-/// # Errors
-///
-/// When anything went wrong, or the ends counted differently.
-pub fn measure(ends: &Ends, connections: usize, pace: &Pace) -> Result<Vec<f64>> {
-    let server = Part::StreamServer(ends.doors()?, connections);
-    let client = Part::StreamClient(ends.asking(pace.warm_up, pace.long), connections);
-    let (sent, served): (Sent, Served) = ends.run(server, client)?;
-    ensure!(
-        sent.bytes == served.requests,
-        "the client sent {} bytes, the server took {}",
-        sent.bytes,
-        served.requests
-    );
-    let gigabits = sent.counted as f64 * 8.0 / 1e9;
-    Ok(vec![gigabits / sent.seconds, sent.busy * 1000.0 / gigabits])
-}
 
 /// Takes what comes until all connections have ended.
 pub fn serve(doors: &[Door], connections: usize) -> Result<()> {
@@ -58,13 +26,13 @@ pub fn serve(doors: &[Door], connections: usize) -> Result<()> {
         let stream = doors.accept()?;
         takers.push(thread::spawn(move || take(stream)));
     }
-    let mut requests = 0;
+    let mut done = 0;
     for taker in takers {
-        requests += taker
+        done += taker
             .join()
             .map_err(|_| anyhow!("a connection is lost"))??;
     }
-    say(&Served { requests })
+    say(&Served { done })
 }
 
 fn take(mut stream: TcpStream) -> Result<u64> {
@@ -79,42 +47,58 @@ fn take(mut stream: TcpStream) -> Result<u64> {
 }
 
 /// Sends on several connections at once; where there are several to send to, to one after the other.
-pub fn send(asking: &Asking, connections: usize) -> Result<()> {
-    ensure!(!asking.to.is_empty(), "nobody to send to");
-    let to = asking.to.iter().cycle().take(connections);
-    let streams: Vec<_> = to
+pub fn send(to: &[SocketAddr], connections: usize) -> Result<()> {
+    ensure!(!to.is_empty(), "nobody to send to");
+    let to = to.iter().cycle().take(connections);
+    let mut streams: Vec<_> = to
         .map(|to| TcpStream::connect(to).with_context(|| format!("failed to reach {to}")))
         .collect::<Result<_>>()?;
-    let began = Instant::now();
-    let counts_from = began + asking.warm_up;
-    let ends_at = counts_from + asking.sample;
-    let senders: Vec<_> = streams
-        .into_iter()
-        .map(|stream| thread::spawn(move || send_until(stream, counts_from, ends_at)))
-        .collect();
-    wait_for(counts_from);
-    let (busy, from) = (busy_time()?, Instant::now());
-    wait_for(ends_at);
-    let (busy, seconds) = (busy_time()? - busy, from.elapsed().as_secs_f64());
-    let (mut bytes, mut counted) = (0, 0);
-    for sender in senders {
-        let (all, of_them) = sender
-            .join()
-            .map_err(|_| anyhow!("a connection is lost"))??;
-        bytes += all;
-        counted += of_them;
+    say(&Ready)?;
+    for order in orders() {
+        say(&send_for(&mut streams, order?)?)?;
     }
-    say(&Sent {
-        bytes,
-        counted,
-        seconds,
-        busy,
+    for stream in &mut streams {
+        stream.shutdown(Shutdown::Write)?;
+        ensure!(stream.read(&mut [0])? == 0, "the server says something");
+    }
+    Ok(())
+}
+
+/// Sends on all of them, each by a thread of its own.
+fn send_for(streams: &mut [TcpStream], order: Order) -> Result<Slice> {
+    let counts_from = Instant::now() + order.warm_up;
+    let ends_at = counts_from + order.sample;
+    thread::scope(|scope| {
+        let senders: Vec<_> = streams
+            .iter_mut()
+            .map(|stream| scope.spawn(move || send_until(stream, counts_from, ends_at)))
+            .collect();
+        wait_for(counts_from);
+        let (busy, from) = (busy_time()?, Instant::now());
+        wait_for(ends_at);
+        let (busy, seconds) = (busy_time()? - busy, from.elapsed().as_secs_f64());
+        let mut slice = Slice {
+            seconds,
+            busy,
+            ..Slice::default()
+        };
+        for sender in senders {
+            let sent = sender.join().map_err(|_| anyhow!("a connection is lost"))?;
+            let (all, counted) = sent?;
+            slice.all += all;
+            slice.counted += counted;
+        }
+        Ok(slice)
     })
 }
 
 /// Sends until a time; how many bytes there were in all, and from `counts_from` on. Returns when
-/// the other end has taken all.
-fn send_until(mut stream: TcpStream, counts_from: Instant, ends_at: Instant) -> Result<(u64, u64)> {
+/// the other end's kernel has all of them, so that the next slice has the machine for itself.
+fn send_until(
+    stream: &mut TcpStream,
+    counts_from: Instant,
+    ends_at: Instant,
+) -> Result<(u64, u64)> {
     let chunk = vec![0; CHUNK];
     let (mut all, mut counted) = (0, 0);
     loop {
@@ -128,9 +112,24 @@ fn send_until(mut stream: TcpStream, counts_from: Instant, ends_at: Instant) -> 
             counted += length;
         }
     }
-    stream.shutdown(Shutdown::Write)?;
-    ensure!(stream.read(&mut [0])? == 0, "the server says something");
+    while unacknowledged(stream)? > 0 {
+        thread::sleep(Duration::from_micros(100));
+    }
     Ok((all, counted))
+}
+
+/// How many bytes the other end has not acknowledged.
+fn unacknowledged(stream: &TcpStream) -> Result<libc::c_int> {
+    let mut bytes = 0;
+    #[expect(unsafe_code, reason = "nobody else tells what waits in a socket")]
+    // SAFETY: the kernel writes one int, which is there.
+    let told = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    ensure!(
+        told == 0,
+        "a socket does not say what waits: {}",
+        Errno::last()
+    );
+    Ok(bytes)
 }
 
 fn wait_for(time: Instant) {
