@@ -54,7 +54,26 @@ pub fn output(command: &mut Command) -> Option<String> {
 
 /// Whether a program of this name can be started.
 pub fn is_installed(name: &str) -> bool {
-    env::split_paths(&search_path()).any(|directory| directory.join(name).is_file())
+    path(name).is_some()
+}
+
+/// Where the program of this name lies.
+pub fn path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&search_path())
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The entry of a folder whose name begins so, where there is only one.
+pub fn entry(folder: &Path, beginning: &str) -> Result<PathBuf> {
+    fs::read_dir(folder)
+        .with_context(|| format!("failed to list {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(beginning))
+        })
+        .with_context(|| format!("there is no {beginning}… in {}", folder.display()))
 }
 
 /// Asks for root early, with what it is for, instead of failing half way.

@@ -4,6 +4,7 @@
 mod bench;
 mod command;
 mod house;
+mod kernel;
 mod product;
 mod run;
 mod setup;
@@ -36,6 +37,11 @@ enum Task {
         /// Run `netbpf ARGS` on this machine instead of the lab.
         #[arg(last = true, value_name = "ARGS")]
         arguments: Vec<String>,
+    },
+    /// Boot Debian's kernel of a version, such as 6.1, in an emulated machine and run the lab there.
+    Kernel {
+        /// The first two numbers of the version.
+        version: String,
     },
     /// Check format, lints, house rules and documentation, then run every test.
     Test {
@@ -80,6 +86,7 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Run { keep: _, arguments } if !arguments.is_empty() => run::netbpf(&arguments),
         Task::Run { keep, arguments: _ } => run::lab(keep.then_some("--keep")),
+        Task::Kernel { version } => kernel::lab(&version),
         Task::Test { arguments } => test::test(&arguments),
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Tidy => tidy::tidy(&setup::ensure()?),

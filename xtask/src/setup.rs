@@ -3,10 +3,10 @@
 //!
 //! It installs only what is missing and removes nothing; when all is there it takes no time.
 
-mod debian;
+pub mod debian;
 mod linker;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     command,
@@ -57,6 +57,21 @@ const PEERS: [Tool; 6] = [
         "iperf3",
         "what the bench's streams are checked against",
     ),
+];
+
+/// What another kernel runs in.
+const EMULATOR: [Tool; 3] = [
+    (
+        "qemu-system-x86_64",
+        "qemu-system-x86",
+        "emulates the machine that another kernel runs on",
+    ),
+    (
+        "busybox",
+        "busybox-static",
+        "the shell of that machine, and what packs its files",
+    ),
+    ("modprobe", "kmod", "loads the modules of that kernel"),
 ];
 
 /// What was found here.
@@ -114,6 +129,19 @@ pub fn ensure_peers() -> Result<()> {
         return Ok(());
     }
     debian::install_without_starting(&packages(&tools))
+}
+
+/// Installs what is missing of what another kernel runs in.
+pub fn ensure_emulator() -> Result<()> {
+    ensure!(
+        debian::is_debian_12(),
+        "other kernels come from the packages of Debian 12, and this is not Debian 12"
+    );
+    let tools = missing(&EMULATOR);
+    if !tools.is_empty() {
+        report(&sentences(&tools));
+    }
+    debian::install(&packages(&tools))
 }
 
 fn sentences(tools: &[&Tool]) -> Vec<String> {

@@ -1,10 +1,11 @@
-//! Debian's packages: which there are, and their installation.
+//! Debian's packages: which there are, their installation, and kernels, which are only fetched.
 
 use std::{
+    cmp::Reverse,
     fs::{self, File, Permissions},
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -93,6 +94,49 @@ impl Drop for NoServices {
     }
 }
 
+/// The package of the newest kernel of this version, such as `6.1`, in its variant for virtual
+/// machines.
+pub fn kernel(version: &str) -> Result<String> {
+    let prefix = format!("linux-image-{version}.");
+    let names = command::output(command::program("apt-cache").args(["pkgnames", &prefix]));
+    newest_kernels(&names.unwrap_or_default())
+        .into_iter()
+        .find(|name| candidate(name).is_some())
+        .map(str::to_owned)
+        .with_context(|| {
+            format!("apt knows no kernel {version} (`apt-get update` fetches its lists)")
+        })
+}
+
+/// Those of the packages that are such kernels, the newest first.
+fn newest_kernels(names: &str) -> Vec<&str> {
+    let numbers = |name: &str| -> Vec<u32> {
+        name.split(|letter: char| !letter.is_ascii_digit())
+            .filter_map(|word| word.parse().ok())
+            .collect()
+    };
+    let mut kernels: Vec<_> = names
+        .lines()
+        .filter(|name| name.ends_with("-cloud-amd64"))
+        .collect();
+    kernels.sort_by_key(|name| Reverse(numbers(name)));
+    kernels
+}
+
+/// The file of a package, fetched into the folder unless it is there, and not installed.
+pub fn fetched(package: &str, folder: &Path) -> Result<PathBuf> {
+    let there = || command::entry(folder, &format!("{package}_"));
+    if there().is_err() {
+        command::run(
+            command::program("apt-get")
+                .current_dir(folder)
+                .args(["download", package]),
+        )
+        .context("apt-get could not fetch it (`apt-get update` fetches its lists)")?;
+    }
+    there()
+}
+
 /// The version that apt would install.
 fn candidate(package: &str) -> Option<String> {
     let policy = command::output(command::program("apt-cache").args(["policy", package]))?;
@@ -105,4 +149,24 @@ fn candidate(package: &str) -> Option<String> {
 /// Bookworm began with a compiler that is too old: lists from before the newer one don't do.
 fn is_new_enough(package: &str, version: &str) -> bool {
     package != COMPILER[0] || toolchain::major_minor(version) >= toolchain::minimum_release()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_kernel_for_virtual_machines_comes_first() {
+        let names = "linux-image-6.1.0-9-cloud-amd64\n\
+                     linux-image-6.1.0-56-cloud-amd64-unsigned\n\
+                     linux-image-6.1.0-50-cloud-amd64\n\
+                     linux-image-6.1.0-60-amd64\n";
+        assert_eq!(
+            newest_kernels(names),
+            [
+                "linux-image-6.1.0-50-cloud-amd64",
+                "linux-image-6.1.0-9-cloud-amd64"
+            ]
+        );
+    }
 }
