@@ -103,12 +103,16 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         )
     })?;
     // All hosts go before the report is written.
-    let (rows, notes, cycles) = {
+    let (rows, resolution, notes, cycles) = {
         let choice = Choice::new(&arguments.only, netbpf, pace);
         let rows = rows::measure(&choice)?;
-        (rows, rows::check_generator(&choice)?, choice.cycles())
+        let (resolution, notes) = (
+            rows::check_resolution(&choice)?,
+            rows::check_generator(&choice)?,
+        );
+        (rows, resolution, notes, choice.cycles())
     };
-    let report = Report::new(machine, &pace, cycles, notes, rows);
+    let report = Report::new(machine, &pace, notes, rows).beside(cycles, resolution);
     report.write(&arguments.out)?;
     print!("{}", markdown::render(&report));
     Ok(if report.is_whole() {

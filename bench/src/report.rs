@@ -15,6 +15,7 @@ use crate::{
     quiet::Cycles,
     rounds::Pace,
     row::{Judgement, Row, Tally, Target},
+    rows::Resolution,
 };
 
 /// Everything that one run found.
@@ -26,6 +27,8 @@ pub struct Report {
     pub pace: Pace,
     /// How often the machine was disturbed.
     pub cycles: Cycles,
+    /// How two hosts compare that are alike.
+    pub resolution: Vec<Resolution>,
     /// What a reader must know beside the rows.
     pub notes: Vec<String>,
     /// In the order in which they were measured.
@@ -45,13 +48,7 @@ pub struct Judged {
 
 impl Report {
     /// Judges rows.
-    pub fn new(
-        machine: Machine,
-        pace: &Pace,
-        cycles: Cycles,
-        notes: Vec<String>,
-        rows: Vec<Row>,
-    ) -> Self {
+    pub fn new(machine: Machine, pace: &Pace, notes: Vec<String>, rows: Vec<Row>) -> Self {
         let judge = |row: Row| {
             let judgements = row.judged().collect();
             Judged { row, judgements }
@@ -59,9 +56,20 @@ impl Report {
         Self {
             machine,
             pace: *pace,
-            cycles,
+            cycles: Cycles::default(),
+            resolution: Vec::new(),
             notes,
             rows: rows.into_iter().map(judge).collect(),
+        }
+    }
+
+    /// The same, beside how quiet the machine was and how fine the bench sees.
+    #[must_use]
+    pub fn beside(self, cycles: Cycles, resolution: Vec<Resolution>) -> Self {
+        Self {
+            cycles,
+            resolution,
+            ..self
         }
     }
 

@@ -2,7 +2,8 @@
 //! meets all of them alike.
 //!
 //! In a round each contender begins anew, and then they alternate in short slices, A B C A B C:
-//! once around is a cycle. A round's figure of a contender is that of all its slices together.
+//! once around is a cycle. A round's figure of a contender is its median share of a cycle, or where
+//! a slice is too short for a number, that of all its slices together.
 //! Cycles that were disturbed are taken again (`quiet.rs`); where a target is too close to tell,
 //! there are more rounds.
 
@@ -15,6 +16,7 @@ use crate::{
     hooks::Runs,
     quiet::Quiet,
     row::{About, Absent, Row, Series, Tally},
+    statistics::by_shares,
     stop,
     work::{Load, Order, Session, Slice},
 };
@@ -51,11 +53,11 @@ impl Pace {
     pub const FULL: Self = Self {
         rounds: 9,
         most_rounds: 15,
-        slices: 4,
+        slices: 5,
         spare: 2,
-        slice: Duration::from_millis(50),
-        warm_up: Duration::from_millis(10),
-        long: Duration::from_millis(80),
+        slice: Duration::from_millis(40),
+        warm_up: Duration::from_millis(8),
+        long: Duration::from_millis(70),
         by_dockerd: 100,
         slow_rounds: 7,
         runs: Runs::FULL,
@@ -180,12 +182,14 @@ impl Plan<'_> {
             cycles.push(cycle);
         }
         let kept = quiet.keep(&slowest, pace.slices);
+        let kept: Vec<&Cycle> = kept.iter().map(|at| &cycles[*at]).collect();
+        let shares = self.shares(&kept);
         for (at, working) in at_work.into_iter().enumerate() {
             let Some(working) = working else { continue };
-            let slices = kept
-                .iter()
-                .filter_map(|cycle| cycles[*cycle].0[at].as_ref());
-            let figures = working.end().and_then(|()| self.figures(slices));
+            let slices = kept.iter().filter_map(|cycle| cycle.0[at].as_ref());
+            let figures = working
+                .end()
+                .and_then(|()| self.figures(slices, shares[at]));
             taken[at].note(round, figures);
         }
         Ok(())
@@ -208,8 +212,29 @@ impl Plan<'_> {
         contenders.map(begin).collect()
     }
 
-    fn figures<'s>(&self, slices: impl Iterator<Item = &'s Slice> + Clone) -> Result<Vec<f64>> {
-        let figures = self.load.figures(slices)?;
+    /// What everybody's shares of the cycles come to, where a rate is all that the load has: a slice
+    /// is enough for one. The other loads need all slices together for a number.
+    fn shares(&self, cycles: &[&Cycle]) -> Vec<Option<f64>> {
+        if !matches!(self.load, Load::Rr | Load::Crr) {
+            return vec![None; self.contenders.len()];
+        }
+        let rate = |slice: &Slice| slice.counted as f64 / slice.seconds;
+        let rates = |cycle: &&Cycle| {
+            let slices = cycle.0.iter();
+            slices.map(|slice| slice.as_ref().map(rate)).collect()
+        };
+        by_shares(&cycles.iter().map(rates).collect::<Vec<_>>())
+    }
+
+    fn figures<'s>(
+        &self,
+        slices: impl Iterator<Item = &'s Slice> + Clone,
+        share: Option<f64>,
+    ) -> Result<Vec<f64>> {
+        let figures = match share {
+            Some(rate) => vec![rate],
+            None => self.load.figures(slices)?,
+        };
         (figures.len() == self.about.len() && figures.iter().all(|number| number.is_finite()))
             .then_some(figures)
             .context("a sample lacks a number")

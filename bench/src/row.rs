@@ -180,7 +180,12 @@ impl Row {
 
     /// The spread of the subject's ratio to a peer.
     pub fn ratio(&self, peer: &str) -> Option<Spread> {
-        Spread::of(&ratios(self.samples(SUBJECT)?, self.samples(peer)?))
+        self.between(SUBJECT, peer)
+    }
+
+    /// The spread of one contender's ratio to another.
+    pub fn between(&self, of: &str, to: &str) -> Option<Spread> {
+        Spread::of(&ratios(self.samples(of)?, self.samples(to)?))
     }
 
     /// What became of one of its targets.

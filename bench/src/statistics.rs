@@ -90,6 +90,36 @@ pub fn ratios(subject: &[f64], peer: &[f64]) -> Vec<f64> {
     subject.iter().zip(peer).map(|(of, to)| of / to).collect()
 }
 
+/// One figure for each of several who took turns, of what each had in each cycle: its median share
+/// of a cycle, of the median cycle. What disturbs a whole cycle, or one turn of few, moves nobody's
+/// figure. A cycle's measure is the geometric mean of those who were in all cycles; others have no
+/// figure.
+pub fn by_shares(cycles: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    let count = cycles.first().map_or(0, Vec::len);
+    let whole = |at: &usize| cycles.iter().all(|cycle| cycle[*at].is_some());
+    let there: Vec<usize> = (0..count).filter(whole).collect();
+    let measures: Vec<f64> = cycles
+        .iter()
+        .map(|cycle| {
+            let logarithms = there.iter().filter_map(|at| Some(cycle[*at]?.ln()));
+            (logarithms.sum::<f64>() / there.len() as f64).exp()
+        })
+        .collect();
+    let mut figures = vec![None; count];
+    for at in there {
+        let own = cycles.iter().filter_map(|cycle| cycle[at]);
+        let shares: Vec<f64> = own.zip(&measures).map(|(own, all)| own / all).collect();
+        figures[at] = median(&shares)
+            .zip(median(&measures))
+            .map(|(share, all)| share * all);
+    }
+    figures
+}
+
+fn median(samples: &[f64]) -> Option<f64> {
+    Spread::of(samples).map(|spread| spread.median)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +167,38 @@ mod tests {
         assert!(many.is_close_to(1.0) && many.is_close_to(1.6));
         assert!(!many.is_close_to(0.99) && !many.is_close_to(1.61));
         assert!(spread(&[1.0, 1.0]).is_close_to(9.0));
+    }
+
+    #[test]
+    fn a_share_is_blind_to_a_slow_cycle_and_to_a_slow_turn() {
+        let cycles = [
+            [10.0, 20.0],
+            [5.0, 10.0],
+            [10.0, 2.0],
+            [10.0, 20.0],
+            [10.0, 20.0],
+        ];
+        let figures = by_shares(&cycles.map(|cycle| cycle.map(Some).to_vec()));
+        let [Some(one), Some(other)] = figures[..] else {
+            panic!("both were in all cycles, not {figures:?}")
+        };
+        assert!(
+            (other / one - 2.0).abs() < 1e-9,
+            "{other} is not twice {one}"
+        );
+        assert!(
+            (one - 10.0).abs() < 1e-9,
+            "{one} is not that of most cycles"
+        );
+    }
+
+    #[test]
+    fn who_missed_a_cycle_has_no_share_and_changes_nobody_elses() {
+        let cycles = [vec![Some(3.0), Some(1.0)], vec![Some(3.0), None]];
+        let figures = by_shares(&cycles);
+        assert!(figures[0].is_some_and(|one| (one - 3.0).abs() < 1e-9));
+        assert_eq!(figures[1], None);
+        assert_eq!(by_shares(&[]), []);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub const DOCKER_NO_PROXY: &str = "Docker without proxy";
 pub const NFT_MAPS: &str = "nftables, verdict maps";
 /// The kernel's bridge and routing, without any filter or translation.
 pub const PLAIN: &str = "plain, no filter";
+/// Another host like [`PLAIN`]: what differs between both is the bench's own.
+pub const PLAIN_AGAIN: &str = "plain, another host";
 /// The two ends of one veth pair, without a host between.
 pub const DIRECT: &str = "direct veth pair";
 /// One namespace's own loopback interface.

@@ -37,13 +37,10 @@ pub fn read(path: &Path) -> Result<Report> {
     let text = fs::read_to_string(path).with_context(what)?;
     let report: Report = serde_json::from_str(&text).with_context(what)?;
     let rows = report.rows.into_iter().map(|judged| judged.row).collect();
-    Ok(Report::new(
-        report.machine,
-        &report.pace,
-        report.cycles,
-        report.notes,
-        rows,
-    ))
+    Ok(
+        Report::new(report.machine, &report.pace, report.notes, rows)
+            .beside(report.cycles, report.resolution),
+    )
 }
 
 /// Keeps the report of a measurement at `kept`, one row a line, and writes what follows from it
@@ -106,10 +103,11 @@ fn compact(report: &Report) -> Result<String> {
         .map(|judged| serde_json::to_string(&judged.row));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(format!(
-        "{{\"machine\":{},\n\"pace\":{},\n\"cycles\":{},\n\"notes\":{},\n\"rows\":[\n{}\n]}}\n",
+        "{{\"machine\":{},\n\"pace\":{},\n\"cycles\":{},\n\"resolution\":{},\n\"notes\":{},\n\"rows\":[\n{}\n]}}\n",
         serde_json::to_string(&report.machine)?,
         serde_json::to_string(&report.pace)?,
         serde_json::to_string(&report.cycles)?,
+        serde_json::to_string(&report.resolution)?,
         serde_json::to_string(&report.notes)?,
         rows.join(",\n")
     ))
@@ -131,6 +129,14 @@ pub fn section(report: &Report) -> String {
         report.pace.rounds,
         markdown::outcome(report.tally())
     );
+    if !report.resolution.is_empty() {
+        let _ = writeln!(
+            text,
+            "Two plain hosts that are alike differ in a row by: {}. {}.\n",
+            markdown::resolutions(&report.resolution).join("; "),
+            markdown::disturbances(report.cycles)
+        );
+    }
     for note in &report.notes {
         let _ = writeln!(text, "{note}.\n");
     }
@@ -264,7 +270,6 @@ mod tests {
     use super::*;
     use crate::{
         machine::Machine,
-        quiet::Cycles,
         rounds::Pace,
         row::{About, Direction, Series},
     };
@@ -298,7 +303,6 @@ mod tests {
         Report::new(
             Machine::look(),
             &pace,
-            Cycles::default(),
             vec!["it was noted".to_owned()],
             rows,
         )

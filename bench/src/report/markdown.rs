@@ -6,6 +6,7 @@ use super::{Judged, Report};
 use crate::{
     quiet::Cycles,
     row::{Judgement, Row, SUBJECT, Sense, Tally, Target},
+    rows::Resolution,
     statistics::Spread,
 };
 
@@ -41,6 +42,9 @@ pub fn render(report: &Report) -> String {
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));
     let _ = writeln!(text, "{}.\n", outcome(report.tally()));
     let _ = writeln!(text, "{}.\n", disturbances(report.cycles));
+    for words in resolutions(&report.resolution) {
+        let _ = writeln!(text, "How fine the bench sees: {words}.\n");
+    }
     for note in &report.notes {
         let _ = writeln!(text, "{note}\n");
     }
@@ -182,6 +186,19 @@ pub fn disturbances(cycles: Cycles) -> String {
     )
 }
 
+/// How two hosts compare that are alike, in words, for each number of each load.
+pub fn resolutions(resolution: &[Resolution]) -> Vec<String> {
+    let words = |it: &Resolution| match &it.spread {
+        Some(spread) => {
+            let digits = |value| format!("{value:.3}");
+            let (median, interval) = (digits(spread.median), interval(spread, digits));
+            format!("{}: {median} {interval}", it.title)
+        }
+        None => format!("{}: not measured", it.title),
+    };
+    resolution.iter().map(words).collect()
+}
+
 /// A ratio as it can be read: with more digits where it is small.
 pub fn ratio(value: f64) -> String {
     if value.abs() < 0.1 {
@@ -243,13 +260,19 @@ mod tests {
         Report::new(
             Machine::look(),
             &pace,
+            vec!["all was noted".to_owned()],
+            vec![row],
+        )
+        .beside(
             Cycles {
                 kept: 9,
                 again: 2,
                 stayed: 1,
             },
-            vec!["all was noted".to_owned()],
-            vec![row],
+            vec![Resolution {
+                title: "two hosts".to_owned(),
+                spread: Spread::of(&[1.01]),
+            }],
         )
     }
 
@@ -267,6 +290,7 @@ mod tests {
             "- ≥ 1.00 × absent: **not measured**",
             "- it was noted",
             "9 cycles of slices count; 2 were taken again",
+            "How fine the bench sees: two hosts: 1.010 [too few rounds].",
             "all was noted",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -11,8 +11,8 @@ use anyhow::Result;
 
 use crate::{
     peers::{
-        self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, DOCKER_NO_PROXY, LOOPBACK, NFT_MAPS, PLAIN, Sites,
-        Wanted,
+        self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, DOCKER_NO_PROXY, LOOPBACK, NFT_MAPS, PLAIN,
+        PLAIN_AGAIN, Sites, Wanted,
         docker::{Backend, Proxy},
         netbpf::Pool,
     },
@@ -135,6 +135,7 @@ fn common(netbpf: &Path) -> Sites {
         Wanted::new(DOCKER_LEGACY, docker(Backend::Legacy)),
         Wanted::new(NFT_MAPS, || peers::nft_maps::site(1)),
         Wanted::new(PLAIN, || Ok(peers::bed::plain())),
+        Wanted::new(PLAIN_AGAIN, || Ok(peers::bed::plain())),
         Wanted::new(DIRECT, || Ok(peers::direct_veth::site())),
         Wanted::new(LOOPBACK, || Ok(peers::loopback::site())),
     ])

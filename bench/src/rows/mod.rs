@@ -10,6 +10,7 @@ mod local;
 mod outbound;
 mod path;
 mod published;
+mod resolution;
 mod scale;
 mod vip;
 
@@ -19,6 +20,7 @@ use anyhow::Result;
 
 pub use choice::Choice;
 pub use generator::check as check_generator;
+pub use resolution::{Resolution, check as check_resolution};
 
 use crate::row::Row;
 
