@@ -4,6 +4,7 @@
 pub mod bed;
 pub mod direct_veth;
 pub mod docker;
+pub mod flows;
 pub mod loopback;
 pub mod netbpf;
 pub mod nft_maps;
@@ -18,7 +19,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, anyhow, bail};
+use ::netbpf::host::bpffs::PinDirs;
+use anyhow::{Context as _, Result, anyhow, bail};
 use netbpf_tests::{
     netns::{Netns, output, run, wait_until},
     topology::{Family, Topology},
@@ -87,8 +89,8 @@ pub trait Standing: Send {
         None
     }
 
-    /// Where netbpf's programs are pinned, if it is netbpf.
-    fn programs(&self) -> Option<PathBuf> {
+    /// Where netbpf's programs and maps are pinned, if it is netbpf.
+    fn pins(&self) -> Option<PinDirs> {
         None
     }
 }
@@ -142,18 +144,31 @@ impl Site {
         Ok(())
     }
 
-    /// Begins anew with the connections that the kernel tracks: those that just ended would fill
-    /// its table, which all namespaces share, within some samples.
-    pub fn forget_connections(&self) {
-        forget_connections(&self.host);
+    /// As [`forget`].
+    ///
+    /// # Errors
+    ///
+    /// A failed system call.
+    pub fn forget(&self) -> Result<()> {
+        forget(&self.host, self.guard.pins().as_ref())
     }
 }
 
-/// As [`Site::forget_connections`], in one namespace.
-pub fn forget_connections(host: &Path) {
+/// Forgets all connections of a host, those that the kernel tracks and netbpf's flows alike: then
+/// nobody begins where an earlier one lies, and the kernel's table, which all namespaces share, does
+/// not fill.
+///
+/// # Errors
+///
+/// A failed system call.
+pub fn forget(host: &Path, pins: Option<&PinDirs>) -> Result<()> {
     let mut conntrack = Netns::existing(host).command("conntrack");
     // A kernel that tracks nothing has nothing to forget.
     let _ = conntrack.arg("--flush").output();
+    if let Some(pins) = pins {
+        flows::end_all(&pins.maps).context("netbpf's flows do not end")?;
+    }
+    Ok(())
 }
 
 /// A host with its uplink and the machine outside, without the rules that tests close it by. The

@@ -25,8 +25,8 @@ impl Standing for Host {
         self.apply(&config(ports))
     }
 
-    fn programs(&self) -> Option<PathBuf> {
-        Some(PinDirs::of(self.instance.name()).progs)
+    fn pins(&self) -> Option<PinDirs> {
+        Some(PinDirs::of(self.instance.name()))
     }
 }
 
@@ -176,9 +176,18 @@ impl Pool {
         backends.take(usize::from(service.backends)).collect()
     }
 
-    /// Where its programs are pinned.
-    pub fn programs(&self) -> Option<PathBuf> {
-        self.host.programs()
+    /// Where its programs and maps are pinned.
+    pub fn pins(&self) -> Option<PinDirs> {
+        self.host.pins()
+    }
+
+    /// As [`super::forget`].
+    ///
+    /// # Errors
+    ///
+    /// A failed system call.
+    pub fn forget(&self) -> Result<()> {
+        super::forget(self.host(), self.pins().as_ref())
     }
 
     /// The host's namespace.

@@ -208,10 +208,7 @@ impl<'s> Chosen<'s> {
     ) -> Plan<'s> {
         let contender = |(name, site): (&str, &'s Site)| Contender {
             name: name.to_owned(),
-            forget: Box::new(|| {
-                site.forget_connections();
-                Ok(())
-            }),
+            forget: Box::new(|| site.forget()),
             begin: Box::new(move || Ok(Box::new(load.open(&ends(site)?)?))),
         };
         Plan {

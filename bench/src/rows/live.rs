@@ -10,7 +10,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -19,13 +19,14 @@ use aya::{
     programs::ProgramInfo,
     sys::{Stats, enable_stats},
 };
+use netbpf::host::bpffs::PinDirs;
 use netbpf_common::verdict::Hook;
 use netbpf_tests::topology::Family;
 
 use super::{Choice, containers, local, outbound, published, vip};
 use crate::{
     hooks::{Kind, nothing},
-    peers::{Site, forget_connections, netbpf::Service},
+    peers::{Site, forget, netbpf::Service},
     pin::Cpus,
     rounds::Pace,
     row::{About, Absent, Direction, Row, SUBJECT, Series, Target},
@@ -79,7 +80,7 @@ const WAYS: [Way; 5] = [
 struct Place<'c> {
     ends: Ends<'c>,
     host: &'c Path,
-    programs: PathBuf,
+    pins: PinDirs,
 }
 
 /// The rows of hooks during live connections.
@@ -141,7 +142,7 @@ impl Way {
     fn round(&self, place: &Place<'_>, pace: &Pace) -> Result<Found> {
         let _statistics =
             enable_stats(Stats::RunTime).context("the kernel keeps no run time of programs")?;
-        let nothing = nothing(&place.programs)?;
+        let nothing = nothing(&place.pins.progs)?;
         let (requests, spent) = place.spent(Load::Rr, pace)?;
         let met = spent.iter().filter(|(_, spent)| spent.runs >= requests / 2);
         let known: BTreeMap<_, _> = met
@@ -231,7 +232,7 @@ fn site<'c>(
     Ok(Place {
         ends: ends(site, family, Cpus::one()?),
         host: &site.host,
-        programs: site.guard.programs().context("no programs of netbpf")?,
+        pins: site.guard.pins().context("no programs of netbpf")?,
     })
 }
 
@@ -245,7 +246,7 @@ fn pool(choice: &Choice, family: Family) -> Result<Place<'_>> {
     Ok(Place {
         ends: vip::ends(pool, service, &pool.clients[0], &to, Cpus::one()?),
         host: pool.host(),
-        programs: pool.programs().context("no programs of netbpf")?,
+        pins: pool.pins().context("no programs of netbpf")?,
     })
 }
 
@@ -259,7 +260,7 @@ struct Spent {
 impl Place<'_> {
     /// How many requests a load had, and what each hook ran meanwhile.
     fn spent(&self, load: Load, pace: &Pace) -> Result<(u64, BTreeMap<&'static str, Spent>)> {
-        forget_connections(self.host);
+        forget(self.host, Some(&self.pins))?;
         let before = self.counted()?;
         let mut session = load.open(&self.ends)?;
         session.slice(Order {
@@ -279,7 +280,7 @@ impl Place<'_> {
     }
 
     fn counted(&self) -> Result<BTreeMap<&'static str, Spent>> {
-        let hooks = Hook::ALL.map(|hook| (hook.name(), self.programs.join(hook.name())));
+        let hooks = Hook::ALL.map(|hook| (hook.name(), self.pins.progs.join(hook.name())));
         let pinned = hooks.into_iter().filter(|(_, pin)| pin.exists());
         pinned
             .map(|(name, pin)| {

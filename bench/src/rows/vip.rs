@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     peers::{
-        Chosen, LOOPBACK, PLAIN, forget_connections,
+        Chosen, LOOPBACK, PLAIN,
         netbpf::{Pool, Service},
     },
     pin::Cpus,
@@ -108,10 +108,7 @@ fn ours(pool: &Pool, service: Service, load: Load, family: Family) -> [Contender
     let [by_vip, directly] = &pool.clients;
     let contender = |name: &str, client, to: Vec<SocketAddr>| Contender {
         name: name.to_owned(),
-        forget: Box::new(|| {
-            forget_connections(pool.host());
-            Ok(())
-        }),
+        forget: Box::new(|| pool.forget()),
         begin: Box::new(move || {
             let ends = ends(pool, service, client, &to, load.cpus()?);
             Ok(Box::new(load.open(&ends)?))
