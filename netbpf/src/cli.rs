@@ -7,6 +7,7 @@ mod container;
 mod network;
 mod port;
 mod service;
+mod verbs;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
@@ -18,6 +19,7 @@ pub use self::{
     network::{Network, NetworkAdd, NetworkConnect, NetworkDisconnect},
     port::{Port, PortAdd, PortRm},
     service::{Service, ServiceAdd, ServiceKeys, ServiceSet},
+    verbs::Verbs,
 };
 use crate::{naming, reconcile::Mode};
 
@@ -72,19 +74,19 @@ pub enum Command {
     Status(Listing),
     /// List and change networks.
     #[command(subcommand)]
-    Network(Network),
+    Network(Verbs<Network>),
     /// List and change containers.
     #[command(subcommand)]
-    Container(Container),
+    Container(Verbs<Container>),
     /// List, publish and unpublish ports.
     #[command(subcommand)]
-    Port(Port),
+    Port(Verbs<Port>),
     /// List and change services.
     #[command(subcommand)]
-    Service(Service),
+    Service(Verbs<Service>),
     /// List the connection table.
     #[command(subcommand)]
-    Conntrack(Conntrack),
+    Conntrack(Verbs<Conntrack>),
     /// Show new flows and drops as they happen (not supported yet).
     Monitor(Later),
     /// Show what would happen to a packet (not supported yet).

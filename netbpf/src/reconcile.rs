@@ -24,7 +24,7 @@ use self::{
 };
 pub use self::{
     keeper::Keeper,
-    report::{Action, Change, Report},
+    report::{Action, Change, ContainerPort, Report},
     reservations::Reservations,
     survey::facts,
 };

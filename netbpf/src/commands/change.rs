@@ -59,11 +59,6 @@ impl Asked<'_> {
         }
     }
 
-    /// Whether what was done is printed in the verb's own words.
-    fn is_shown(&self) -> bool {
-        !self.changing.listing.json && !self.cli.quiet && self.mode() == Mode::Apply
-    }
-
     const fn mode(&self) -> Mode {
         self.changing.mode()
     }

@@ -46,7 +46,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Container(verb) => container_verb(cli, &instance, verb),
         Command::Port(verb) => port_verb(cli, &instance, verb),
         Command::Service(verb) => service_verb(cli, &instance, verb),
-        Command::Conntrack(verb) => match verb {
+        Command::Conntrack(verb) => match &**verb {
             Conntrack::Ls { filter, listing } => conntrack::ls(&instance, filter, *listing),
             Conntrack::Flush(_) => later("conntrack flush"),
         },

@@ -12,6 +12,7 @@ use crate::{
     display::{self, Row, joined},
     error::Error,
     model::{Container, Family, Model, PortBinding, Proto},
+    reconcile::{Action, Change, Report},
     state::Instance,
 };
 
@@ -51,6 +52,13 @@ impl<'m> PortRow<'m> {
             })
         };
         Family::BOTH.into_iter().filter_map(row).collect()
+    }
+
+    /// The address and port that lead to it, as a change names them.
+    fn reached_by(&self) -> String {
+        let own = SocketAddr::new(self.container_ip, self.container_port);
+        let host = |port| SocketAddr::new(self.host_ip, port);
+        format!("{}/{}", self.host_port.map_or(own, host), self.proto)
     }
 
     fn host(&self) -> String {
@@ -117,12 +125,40 @@ pub(super) fn ls_container(instance: &Instance, name: &str, listing: Listing) ->
     display::print(&docker_port(&rows).concat())
 }
 
-/// The ports of a container, each as a line that `docker port` prints.
-pub(super) fn lines_of(instance: &Instance, container: &str) -> Result<Vec<String>> {
+/// The ports of a container that a change has added, as `docker port` prints them.
+pub(super) fn lines_of_new(
+    instance: &Instance,
+    container: &str,
+    report: &Report,
+) -> Result<String> {
+    let changes = report.changes.iter();
+    let new: Vec<&Change> = changes
+        .filter(|change| change.kind == "port" && change.action == Action::Add)
+        .collect();
+    // The change says all there is to say, but for containers that are reached without a port of
+    // the host.
+    if new.iter().all(|change| change.to.is_some()) {
+        return Ok(told(container, &new).concat());
+    }
     let model = committed::model(instance)?;
     let mut rows = rows_of(&model);
-    rows.retain(|row| row.container == container);
-    Ok(docker_port(&rows))
+    rows.retain(|row| {
+        let name = row.reached_by();
+        row.container == container && new.iter().any(|change| change.name == name)
+    });
+    Ok(docker_port(&rows).concat())
+}
+
+/// The ports of a container among those that a change has added, as they were asked for.
+fn told(container: &str, new: &[&Change]) -> Vec<String> {
+    let line_of = |change: &&Change| {
+        let to = change.to.as_ref().filter(|to| to.container == container)?;
+        let (host, proto) = change.name.rsplit_once('/')?;
+        Some((to.mapping, format!("{}/{proto} -> {host}\n", to.port)))
+    };
+    let mut lines: Vec<(u32, String)> = new.iter().filter_map(line_of).collect();
+    lines.sort_by_key(|(mapping, _)| *mapping);
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn docker_port(rows: &[PortRow<'_>]) -> Vec<String> {
@@ -134,7 +170,7 @@ fn docker_port(rows: &[PortRow<'_>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::testing::model;
+    use crate::{commands::testing::model, reconcile::ContainerPort};
 
     #[test]
     fn rows_have_the_contracts_fields() {
@@ -165,6 +201,55 @@ mod tests {
             docker_port(&rows_of(&model())).concat(),
             "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n53/udp -> [2001:db8::1]:5353\n"
         );
+    }
+
+    #[test]
+    fn new_ports_are_told_from_the_change_that_made_them() {
+        let port = |name: &str, container: &str, (port, mapping)| Change {
+            to: Some(ContainerPort {
+                container: container.to_owned(),
+                port,
+                mapping,
+            }),
+            ..Change::new(Action::Add, "port", name, "")
+        };
+        let instance = Instance::new("there is none");
+        let new = |changes| lines_of_new(&instance, "web", &Report::from(changes)).unwrap();
+        let changes = vec![
+            port("0.0.0.0:8080/udp", "web", (81, 9)),
+            port("0.0.0.0:8081/tcp", "web", (80, 8)),
+            port("0.0.0.0:9090/tcp", "db", (90, 7)),
+            Change {
+                action: Action::Remove,
+                ..port("0.0.0.0:8082/tcp", "web", (80, 6))
+            },
+            port("[::]:8081/tcp", "web", (80, 8)),
+        ];
+        assert_eq!(
+            new(changes),
+            "80/tcp -> 0.0.0.0:8081\n80/tcp -> [::]:8081\n81/udp -> 0.0.0.0:8080\n"
+        );
+        assert_eq!(new(Vec::new()), "");
+    }
+
+    #[test]
+    fn rows_are_named_as_the_changes_that_made_them() {
+        let model = model();
+        let rows = rows_of(&model);
+        let names: Vec<String> = rows.iter().map(PortRow::reached_by).collect();
+        assert_eq!(
+            names,
+            [
+                "0.0.0.0:8080/tcp",
+                "[::]:8080/tcp",
+                "[2001:db8::1]:5353/udp"
+            ]
+        );
+        let routed = PortRow {
+            host_port: None,
+            ..rows.into_iter().next().unwrap()
+        };
+        assert_eq!(routed.reached_by(), "172.28.0.10:80/tcp");
     }
 
     #[test]

@@ -38,6 +38,20 @@ pub struct Change {
     pub name: String,
     /// More about it; may be empty.
     pub detail: String,
+    /// Where a published port of the host leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<ContainerPort>,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ContainerPort {
+    /// The container.
+    pub container: String,
+    /// Its port.
+    pub port: u16,
+    /// The id of what leads there: who was asked for later has a higher one.
+    pub mapping: u32,
 }
 
 impl Change {
@@ -53,6 +67,7 @@ impl Change {
             kind: Cow::Borrowed(kind),
             name: name.into(),
             detail: detail.into(),
+            to: None,
         }
     }
 }

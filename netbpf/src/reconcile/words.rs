@@ -12,7 +12,7 @@ use netbpf_common::{
     service::Service,
 };
 
-use super::report::{Action, Change};
+use super::report::{Action, Change, ContainerPort};
 use crate::{
     dataplane::{
         Load,
@@ -123,11 +123,19 @@ fn published<F: Address>(
             port: target.port,
             ..*key
         };
-        let owner = owners
-            .get(&target.endpoint)
-            .map_or_else(String::new, |name| format!(" (container {name})"));
-        let detail = format!("to {}{owner}", shown(&to));
-        changes.push(Change::new(action, "port", shown(key), detail));
+        let owner = owners.get(&target.endpoint);
+        let container = owner.map_or_else(String::new, |name| format!(" (container {name})"));
+        let detail = format!("to {}{container}", shown(&to));
+        // A container that is reached by its own addresses has no port of the host.
+        let owner = owner.filter(|_| to != *key);
+        changes.push(Change {
+            to: owner.map(|name| ContainerPort {
+                container: (*name).to_owned(),
+                port: target.port.get(),
+                mapping: target.mapping,
+            }),
+            ..Change::new(action, "port", shown(key), detail)
+        });
     });
 }
 

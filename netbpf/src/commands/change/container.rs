@@ -115,13 +115,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::{Command, Container},
+        cli::{Command, Container, Verbs},
         edit,
     };
 
     fn written(line: &str) -> Result<String, Error> {
         let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
-        let Command::Container(Container::Add(add)) = cli.command else {
+        let Command::Container(Verbs(Container::Add(add))) = cli.command else {
             panic!("{line} adds no container")
         };
         edit::apply("", &[change_of(&add)?])

@@ -117,13 +117,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::{Command, Network},
+        cli::{Command, Network, Verbs},
         edit,
     };
 
     fn written(line: &str) -> String {
         let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
-        let Command::Network(Network::Add(add)) = cli.command else {
+        let Command::Network(Verbs(Network::Add(add))) = cli.command else {
             panic!("{line} adds no network")
         };
         edit::apply("", &[change_of(&add)]).expect("an edit")

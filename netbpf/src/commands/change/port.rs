@@ -1,7 +1,5 @@
 //! `port add` and `port rm`.
 
-use std::collections::HashSet;
-
 use anyhow::Result;
 
 use super::Asked;
@@ -20,17 +18,9 @@ pub(in crate::commands) fn add(cli: &Cli, instance: &Instance, add: &PortAdd) ->
         instance,
         changing: add.changing,
     };
-    let before: HashSet<String> = if asked.is_shown() {
-        let lines = port::lines_of(instance, &add.container)?;
-        lines.into_iter().collect()
-    } else {
-        HashSet::new()
-    };
     let report = asked.report(vec![change_of(add)])?;
     asked.show(&report, || {
-        let mut lines = port::lines_of(instance, &add.container)?;
-        lines.retain(|line| !before.contains(line));
-        Ok(lines.concat())
+        port::lines_of_new(instance, &add.container, &report)
     })
 }
 
@@ -71,11 +61,11 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Command, Port};
+    use crate::cli::{Command, Port, Verbs};
 
     fn ports(line: &str) -> Vec<Value> {
         let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
-        let Command::Port(Port::Add(add)) = cli.command else {
+        let Command::Port(Verbs(Port::Add(add))) = cli.command else {
             panic!("{line} adds no port")
         };
         match change_of(&add) {

@@ -142,15 +142,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::{Command, Service},
+        cli::{Command, Service, Verbs},
         edit,
     };
 
     fn edits(line: &str) -> Result<Vec<Edit>, Error> {
         let cli = Cli::try_parse_from(line.split(' ')).expect("a command line");
         match cli.command {
-            Command::Service(Service::Add(add)) => Ok(vec![addition(&add)?]),
-            Command::Service(Service::Set(set)) => changes(&set),
+            Command::Service(Verbs(Service::Add(add))) => Ok(vec![addition(&add)?]),
+            Command::Service(Verbs(Service::Set(set))) => changes(&set),
             _ => panic!("{line} changes no service"),
         }
     }
