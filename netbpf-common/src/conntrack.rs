@@ -389,6 +389,14 @@ impl<F: Family> Entry<F> {
         self.translated.reversed()
     }
 
+    /// Whether a packet belongs to an established connection and leaves it as it is.
+    #[inline(always)]
+    pub const fn is_steady(&self, protocol: u8, flags: u8) -> bool {
+        protocol == proto::TCP
+            && self.state == State::Established as u8
+            && flags & (SYN | FIN | RST) == 0
+    }
+
     /// Whether this half has been idle for too long; the flow ends when both have.
     #[inline(always)]
     pub const fn is_idle(&self, protocol: u8, now: Tick, timeouts: &Timeouts) -> bool {

@@ -32,39 +32,26 @@ mod extension {
 
 /// What of parsing and rewriting differs by family.
 pub trait Wire: Family {
-    /// Parses the network header and what lies between it and the transport header.
-    fn network(skb: Skb) -> Result<Network<Self>, DropReason>;
+    /// Reads the network header, and what lies between it and the transport header, into `packet`;
+    /// how many bytes the datagram has from the transport header on.
+    fn network(skb: Skb, packet: &mut Packet<Self>) -> Option<usize>;
     /// Source and destination alone, for packets that [`Wire::network`] refuses.
     fn addresses(skb: Skb) -> Option<(Self::Addr, Self::Addr)>;
     /// Puts in addresses and takes `hops` from TTL or hop limit.
     fn set_network(skb: Skb, src: Self::Addr, dst: Self::Addr, hops: u8) -> bool;
 }
 
-/// The network header's meaning.
-pub struct Network<F: Family> {
-    src: F::Addr,
-    dst: F::Addr,
-    proto: u8,
-    ttl: u8,
-    must_not_be_cut: bool,
-    fragment: Fragment,
-    fragment_id: u32,
-    /// Where the transport header starts.
-    l4: usize,
-    /// How many bytes the datagram has from there on.
-    payload: usize,
-}
-
 /// Parses the packet into this CPU's scratch and follows fragments; 0, or the number of a drop
 /// reason plus 1.
 #[inline(always)]
 pub fn into_scratch<F: Wire + Tables>(skb: Skb) -> u32 {
-    skb.pull_headers();
     let Some(scratch) = F::packet() else {
         return code(DropReason::Malformed);
     };
-    let parsed = packet(skb, scratch).and_then(|()| fragment::follow(scratch, skb.ifindex()));
-    match parsed {
+    if packet(skb, scratch).is_none() {
+        return code(DropReason::Malformed);
+    }
+    match fragment::follow(scratch, skb.ifindex()) {
         Ok(()) => 0,
         Err(reason) => code(reason),
     }
@@ -92,44 +79,36 @@ const fn code(reason: DropReason) -> u32 {
     reason as u32 + 1
 }
 
-/// Parses the packet behind an Ethernet header.
+/// Parses the packet behind an Ethernet header; none if it can't be understood.
 #[inline(always)]
-fn packet<F: Wire>(skb: Skb, packet: &mut Packet<F>) -> Result<(), DropReason> {
-    let network = F::network(skb)?;
+fn packet<F: Wire>(skb: Skb, packet: &mut Packet<F>) -> Option<()> {
     let tuple = &mut packet.tuple;
-    tuple.src_addr = network.src;
-    tuple.dst_addr = network.dst;
     tuple.src_port = Be16(0);
     tuple.dst_port = Be16(0);
-    tuple.proto = network.proto;
     tuple.pad = 0;
     tuple.pad2 = 0;
-    packet.l4_offset = network.l4 as u16;
-    packet.header_len = (network.l4 - L3) as u16;
     packet.tcp_flags = 0;
     packet.icmp_type = 0;
-    packet.ttl = network.ttl;
-    packet.must_not_be_cut = network.must_not_be_cut;
     packet.reopens = false;
-    packet.fragment = network.fragment;
-    packet.fragment_id = network.fragment_id;
-    if network.fragment == Fragment::Later {
-        return Ok(());
+    let payload = F::network(skb, packet)?;
+    packet.header_len = packet.l4_offset - L3 as u16;
+    if packet.fragment == Fragment::Later {
+        return Some(());
     }
-    transport(skb, packet, network.payload)
+    transport(skb, packet, payload)
 }
 
 #[inline(always)]
-fn transport<F: Wire>(skb: Skb, packet: &mut Packet<F>, payload: usize) -> Result<(), DropReason> {
+fn transport<F: Wire>(skb: Skb, packet: &mut Packet<F>, payload: usize) -> Option<()> {
     let l4 = packet.l4();
     let tuple = &mut packet.tuple;
     match tuple.proto {
         proto::TCP => {
-            let header = skb.tcp(l4).ok_or(DropReason::Malformed)?;
+            let header = skb.tcp(l4)?;
             let [offset, flags] = header[6].to_ne_bytes();
             let header_len = usize::from(offset >> 4) * 4;
             if header_len < 20 || header_len > payload {
-                return Err(DropReason::Malformed);
+                return None;
             }
             tuple.src_port = Be16(header[0]);
             tuple.dst_port = Be16(header[1]);
@@ -137,19 +116,19 @@ fn transport<F: Wire>(skb: Skb, packet: &mut Packet<F>, payload: usize) -> Resul
             packet.header_len += header_len as u16;
         }
         proto::UDP => {
-            let header = skb.eight_bytes(l4).ok_or(DropReason::Malformed)?;
+            let header = skb.eight_bytes(l4)?;
             let len = usize::from(u16::from_be(header[2]));
             if payload < 8 || len < 8 || (len > payload && packet.fragment == Fragment::None) {
-                return Err(DropReason::Malformed);
+                return None;
             }
             tuple.src_port = Be16(header[0]);
             tuple.dst_port = Be16(header[1]);
             packet.header_len += 8;
         }
         protocol if protocol == F::ICMP => {
-            let header = skb.eight_bytes(l4).ok_or(DropReason::Malformed)?;
+            let header = skb.eight_bytes(l4)?;
             if payload < 8 {
-                return Err(DropReason::Malformed);
+                return None;
             }
             let [icmp_type, _code] = header[0].to_ne_bytes();
             packet.icmp_type = icmp_type;
@@ -161,47 +140,43 @@ fn transport<F: Wire>(skb: Skb, packet: &mut Packet<F>, payload: usize) -> Resul
         }
         _ => {}
     }
-    Ok(())
+    Some(())
 }
 
 impl Wire for V4 {
     #[inline(always)]
-    fn network(skb: Skb) -> Result<Network<Self>, DropReason> {
+    fn network(skb: Skb, packet: &mut Packet<Self>) -> Option<usize> {
         const DONT_FRAGMENT: u16 = 0x4000;
         const MORE_FRAGMENTS: u16 = 0x2000;
         const OFFSET: u16 = 0x1fff;
-        let header = skb.ipv4().ok_or(DropReason::Malformed)?;
+        let header = skb.ipv4()?;
+        packet.tuple.src_addr = header.src;
+        packet.tuple.dst_addr = header.dst;
         let header_len = usize::from(header.header_len);
         let in_frame = skb.len() as usize - L3;
-        let is_cut_later = skb.gso_size() != 0;
         // What will be cut into segments can be longer than the field holds (BIG TCP): then it
         // says zero.
         let total_len = match usize::from(header.total_len) {
-            0 if is_cut_later => in_frame,
+            0 if skb.gso_size() != 0 => in_frame,
             len => len,
         };
         if header.version != 4 || header_len < 20 || total_len < header_len {
-            return Err(DropReason::Malformed);
+            return None;
         }
-        if total_len > in_frame && !is_cut_later {
-            return Err(DropReason::Malformed);
+        if total_len > in_frame && skb.gso_size() == 0 {
+            return None;
         }
-        let fragment = match (header.fragment & OFFSET, header.fragment & MORE_FRAGMENTS) {
+        packet.tuple.proto = header.proto;
+        packet.ttl = header.ttl;
+        packet.must_not_be_cut = header.fragment & DONT_FRAGMENT != 0;
+        packet.fragment = match (header.fragment & OFFSET, header.fragment & MORE_FRAGMENTS) {
             (0, 0) => Fragment::None,
             (0, _) => Fragment::First,
             _ => Fragment::Later,
         };
-        Ok(Network {
-            src: header.src,
-            dst: header.dst,
-            proto: header.proto,
-            ttl: header.ttl,
-            must_not_be_cut: header.fragment & DONT_FRAGMENT != 0,
-            fragment,
-            fragment_id: u32::from(header.id),
-            l4: L3 + header_len,
-            payload: total_len - header_len,
-        })
+        packet.fragment_id = u32::from(header.id);
+        packet.l4_offset = (L3 + header_len) as u16;
+        Some(total_len - header_len)
     }
 
     #[inline(always)]
@@ -217,34 +192,30 @@ impl Wire for V4 {
 
 impl Wire for V6 {
     #[inline(always)]
-    fn network(skb: Skb) -> Result<Network<Self>, DropReason> {
+    fn network(skb: Skb, packet: &mut Packet<Self>) -> Option<usize> {
         const HEADER: usize = 40;
-        let header = skb.ipv6().ok_or(DropReason::Malformed)?;
+        let header = skb.ipv6()?;
+        packet.tuple.src_addr = header.src;
+        packet.tuple.dst_addr = header.dst;
         let in_frame = (skb.len() as usize).wrapping_sub(L3 + HEADER);
-        let is_cut_later = skb.gso_size() != 0;
         // See IPv4: BIG TCP.
         let payload = match usize::from(header.payload_len) {
-            0 if is_cut_later => in_frame,
+            0 if skb.gso_size() != 0 => in_frame,
             len => len,
         };
-        if header.version != 6 || (payload > in_frame && !is_cut_later) {
-            return Err(DropReason::Malformed);
+        if header.version != 6 || (payload > in_frame && skb.gso_size() == 0) {
+            return None;
         }
-        let mut network = Network {
-            src: header.src,
-            dst: header.dst,
-            proto: header.next_header,
-            ttl: header.hop_limit,
-            must_not_be_cut: true,
-            fragment: Fragment::None,
-            fragment_id: 0,
-            l4: L3 + HEADER,
-            payload,
-        };
-        if is_extension(network.proto) {
-            walk_extensions(skb, &mut network)?;
+        packet.tuple.proto = header.next_header;
+        packet.ttl = header.hop_limit;
+        packet.must_not_be_cut = true;
+        packet.fragment = Fragment::None;
+        packet.fragment_id = 0;
+        packet.l4_offset = (L3 + HEADER) as u16;
+        if is_extension(header.next_header) {
+            return walk_extensions(skb, packet, payload);
         }
-        Ok(network)
+        Some(payload)
     }
 
     #[inline(always)]
@@ -311,49 +282,44 @@ const fn is_extension(next_header: u8) -> bool {
     )
 }
 
-/// Walks to the transport header (RFC 8200, 4.1).
+/// Walks to the transport header (RFC 8200, 4.1), `payload` bytes from the first extension header
+/// on; how many there are from the transport header on.
 #[inline(never)]
-fn walk_extensions(skb: Skb, network: &mut Network<V6>) -> Result<(), DropReason> {
+fn walk_extensions(skb: Skb, packet: &mut Packet<V6>, payload: usize) -> Option<usize> {
+    let mut payload = payload;
     for _ in 0..MAX_EXTENSIONS {
-        if !is_extension(network.proto) {
-            return Ok(());
+        if !is_extension(packet.tuple.proto) {
+            return Some(payload);
         }
-        if network.proto == extension::NONE || network.fragment == Fragment::Later {
-            return Err(DropReason::Malformed);
+        if packet.tuple.proto == extension::NONE || packet.fragment == Fragment::Later {
+            return None;
         }
-        let header = skb.eight_bytes(network.l4).ok_or(DropReason::Malformed)?;
+        let header = skb.eight_bytes(packet.l4())?;
         let [next, units] = header[0].to_ne_bytes();
         // Deprecated, for it lets a sender choose the way (RFC 5095).
         let [routing_type, segments_left] = header[1].to_ne_bytes();
-        if network.proto == extension::ROUTING && routing_type == 0 && segments_left != 0 {
-            return Err(DropReason::Malformed);
+        if packet.tuple.proto == extension::ROUTING && routing_type == 0 && segments_left != 0 {
+            return None;
         }
-        let len = if network.proto == extension::FRAGMENT {
+        let len = if packet.tuple.proto == extension::FRAGMENT {
             let place = u16::from_be(header[1]);
-            network.fragment = match (place & 0xfff8, place & 1) {
+            packet.fragment = match (place & 0xfff8, place & 1) {
                 // RFC 6946: an atomic fragment is a whole datagram.
                 (0, 0) => Fragment::None,
                 (0, _) => Fragment::First,
                 _ => Fragment::Later,
             };
-            network.fragment_id = u32::from(header[2]) << 16 | u32::from(header[3]);
+            packet.fragment_id = u32::from(header[2]) << 16 | u32::from(header[3]);
             8
         } else {
             (usize::from(units) + 1) * 8
         };
-        network.proto = next;
-        network.l4 += len;
-        if len > network.payload {
-            return Err(DropReason::Malformed);
-        }
-        network.payload -= len;
-        if network.fragment == Fragment::Later {
-            return Ok(());
+        packet.tuple.proto = next;
+        packet.l4_offset += len as u16;
+        payload = payload.checked_sub(len)?;
+        if packet.fragment == Fragment::Later {
+            return Some(payload);
         }
     }
-    if is_extension(network.proto) {
-        Err(DropReason::Malformed)
-    } else {
-        Ok(())
-    }
+    (!is_extension(packet.tuple.proto)).then_some(payload)
 }

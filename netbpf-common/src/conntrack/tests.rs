@@ -179,6 +179,26 @@ fn only_syn_ack_fin_and_rst_move_a_connection() {
     }
 }
 
+/// The short way of the table relies on it.
+#[test]
+fn a_steady_segment_leaves_its_connection_as_it_is() {
+    let mut steady = 0;
+    for (state, flags, direction) in every_tcp_step() {
+        let half = Entry::<V4> {
+            state: state as u8,
+            ..Entry::default()
+        };
+        if half.is_steady(proto::TCP, flags) {
+            steady += 1;
+            assert_eq!(next_tcp(state, flags, direction), state, "{flags:#04x}");
+            assert!(!is_initial_syn(flags), "{flags:#04x}");
+        }
+        assert!(!half.is_steady(proto::UDP, flags), "{state:?}");
+    }
+    // An established connection in both directions, with any of the five bits that mean nothing.
+    assert_eq!(steady, 2 * 32);
+}
+
 /// The rooms of the table rely on it: a flow leaves the half-open room once.
 #[test]
 fn no_flow_becomes_half_open_again() {
