@@ -18,6 +18,10 @@ static FIB_FLAGS: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static FIB_SOURCE: Global<u64> = Global::new(0);
 
+/// 1 where `bpf_redirect_peer` says that a packet is addressed to its receiver (6.15).
+#[unsafe(no_mangle)]
+static REDIRECT_PEER_SCRUBS: Global<u64> = Global::new(0);
+
 /// The flags of every route lookup.
 #[inline(always)]
 pub fn fib_flags() -> u32 {
@@ -34,4 +38,10 @@ pub fn has_fib_source() -> bool {
 #[inline(always)]
 pub fn has_ipv6_checksum_flag() -> bool {
     BPF_F_IPV6_SUPPORTED.load() != 0
+}
+
+/// Whether `bpf_redirect_peer` says that a packet is addressed to its receiver.
+#[inline(always)]
+pub fn redirect_peer_scrubs() -> bool {
+    REDIRECT_PEER_SCRUBS.load() != 0
 }

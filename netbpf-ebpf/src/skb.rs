@@ -207,8 +207,7 @@ impl Skb {
         unsafe { (*self.0).mark = mark }
     }
 
-    /// Says that the frame is addressed to whoever receives it. Kernels before 6.15 don't do that
-    /// for `bpf_redirect_peer`.
+    /// Says that the frame is addressed to whoever receives it.
     #[inline(always)]
     pub fn address_to_receiver(self) {
         // SAFETY: see `len`; the helper takes any packet type up to PACKET_OTHERHOST.

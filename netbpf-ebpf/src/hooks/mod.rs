@@ -16,6 +16,7 @@ use netbpf_common::{
 };
 
 use crate::{
+    globals,
     icmp::Errors,
     kernel::{self, KernelFamily},
     maps::{self, Tables},
@@ -126,7 +127,9 @@ pub fn finish(hook: Hook, skb: Skb, verdict: Verdict) -> i32 {
             kernel::redirect_ingress(verdict.payload())
         }
         Outcome::Container => {
-            skb.address_to_receiver();
+            if !globals::redirect_peer_scrubs() {
+                skb.address_to_receiver();
+            }
             kernel::redirect_peer(verdict.payload())
         }
         Outcome::Commit => UNKNOWN + verdict.payload() as i32,

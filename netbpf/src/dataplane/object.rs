@@ -78,11 +78,13 @@ fn load_with(pins: &PinDirs, sizes: Sizes, object: &[u8]) -> Result<Ebpf, Refusa
         0
     };
     let fib_source = u64::from(features.fib_lookup_src);
+    let peer_scrubs = u64::from(features.redirect_peer_scrub);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("BPF_F_IPV6_SUPPORTED", &ipv6_flag, false)
         .override_global("FIB_FLAGS", &fib_flags, false)
-        .override_global("FIB_SOURCE", &fib_source, false);
+        .override_global("FIB_SOURCE", &fib_source, false)
+        .override_global("REDIRECT_PEER_SCRUBS", &peer_scrubs, false);
     for spec in maps::all() {
         loader.map_pin_path(spec.name, pins.maps.join(spec.pin_name()));
         loader.map_max_entries(spec.name, spec.max_entries(sizes));

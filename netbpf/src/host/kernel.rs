@@ -115,16 +115,36 @@ pub struct Features {
     pub fib_lookup_src: bool,
     /// Address rewrites may pass `BPF_F_IPV6` to the checksum helpers: 6.16 and its backports.
     pub bpf_f_ipv6: bool,
+    /// `bpf_redirect_peer` itself says that a packet is addressed to whoever receives it (6.15).
+    pub redirect_peer_scrub: bool,
+}
+
+/// How a kernel is known to have a feature.
+#[derive(Clone, Copy)]
+enum Evidence {
+    /// Its type information has this name.
+    Name(&'static str),
+    /// It is of this release or a later one, where nothing that it shows has a name.
+    Since(Release),
 }
 
 impl Features {
-    /// The words by which [`WITHOUT`] names them, and what the kernel's type information has where
-    /// it has them.
-    const NAMES: [(&str, &str); 4] = [
-        ("tcx", "BPF_TCX_INGRESS"),
-        ("fib_skip_neigh", "BPF_FIB_LOOKUP_SKIP_NEIGH"),
-        ("fib_lookup_src", "BPF_FIB_LOOKUP_SRC"),
-        ("bpf_f_ipv6", "BPF_F_IPV6"),
+    /// The words by which [`WITHOUT`] names them, and how they are known.
+    const NAMES: [(&str, Evidence); 5] = [
+        ("tcx", Evidence::Name("BPF_TCX_INGRESS")),
+        (
+            "fib_skip_neigh",
+            Evidence::Name("BPF_FIB_LOOKUP_SKIP_NEIGH"),
+        ),
+        ("fib_lookup_src", Evidence::Name("BPF_FIB_LOOKUP_SRC")),
+        ("bpf_f_ipv6", Evidence::Name("BPF_F_IPV6")),
+        (
+            "redirect_peer_scrub",
+            Evidence::Since(Release {
+                major: 6,
+                minor: 15,
+            }),
+        ),
     ];
 
     /// What this kernel has, and the environment does not rule out.
@@ -134,20 +154,32 @@ impl Features {
             return Ok(*detected);
         }
         let strings = btf_strings(Path::new(BTF)).doing(|| format!("read {BTF}"))?;
+        let release = Release::parse(&release()?);
         let without = env::var(WITHOUT).unwrap_or_default();
-        Ok(*DETECTED.get_or_init(|| Self::of(&strings, &without)))
+        Ok(*DETECTED.get_or_init(|| Self::of(&strings, release, &without)))
     }
 
-    fn of(strings: &[u8], without: &str) -> Self {
-        let has = btf_names(strings, Self::NAMES.map(|(_, name)| name));
-        let is_ruled_out = |word| names(without, word);
-        let mut used = has.into_iter().zip(Self::NAMES);
-        let mut next = || matches!(used.next(), Some((true, (word, _))) if !is_ruled_out(word));
+    fn of(strings: &[u8], release: Option<Release>, without: &str) -> Self {
+        let mut used = Self::NAMES
+            .into_iter()
+            .map(|(word, evidence)| evidence.holds(strings, release) && !names(without, word));
+        let mut next = || used.next() == Some(true);
         Self {
             tcx: next(),
             fib_skip_neigh: next(),
             fib_lookup_src: next(),
             bpf_f_ipv6: next(),
+            redirect_peer_scrub: next(),
+        }
+    }
+}
+
+impl Evidence {
+    /// Whether a kernel with these strings in its type information shows it.
+    fn holds(self, strings: &[u8], release: Option<Release>) -> bool {
+        match self {
+            Self::Name(name) => has_name(strings, name),
+            Self::Since(first) => release.is_some_and(|release| release >= first),
         }
     }
 }
@@ -254,10 +286,10 @@ fn btf_strings(path: &Path) -> io::Result<Vec<u8>> {
     Ok(strings)
 }
 
-/// Which of `names` stand among the strings of a BTF blob: each ends with a zero byte, and an
+/// Whether `name` stands among the strings of a BTF blob: each ends with a zero byte, and an
 /// enumerator's name stands alone.
-fn btf_names<const N: usize>(strings: &[u8], names: [&str; N]) -> [bool; N] {
-    names.map(|name| memmem::find(strings, format!("\0{name}\0").as_bytes()).is_some())
+fn has_name(strings: &[u8], name: &str) -> bool {
+    memmem::find(strings, format!("\0{name}\0").as_bytes()).is_some()
 }
 
 #[cfg(test)]
@@ -301,8 +333,8 @@ mod tests {
     #[test]
     fn a_name_in_btf_is_found_whole_or_not_at_all() {
         let strings = b"\0int\0BPF_F_IPV6_SOMETHING\0XBPF_F_IPV6\0";
-        assert_eq!(btf_names(strings, ["BPF_F_IPV6"]), [false]);
-        assert_eq!(btf_names(b"\0int\0BPF_F_IPV6\0", ["BPF_F_IPV6"]), [true]);
+        assert!(!has_name(strings, "BPF_F_IPV6"));
+        assert!(has_name(b"\0int\0BPF_F_IPV6\0", "BPF_F_IPV6"));
     }
 
     #[test]
@@ -312,7 +344,7 @@ mod tests {
         assert_eq!(
             check_words("tcx,bpf,CGROUP2").unwrap_err(),
             "NETBPF_WITHOUT names \"bpf\", \"CGROUP2\": it can name tcx, fib_skip_neigh, \
-             fib_lookup_src, bpf_f_ipv6, cgroup2, preallocation"
+             fib_lookup_src, bpf_f_ipv6, redirect_peer_scrub, cgroup2, preallocation"
         );
     }
 
@@ -324,10 +356,22 @@ mod tests {
             fib_lookup_src: true,
             ..Features::default()
         };
-        assert_eq!(Features::of(btf, ""), all);
+        assert_eq!(Features::of(btf, None, ""), all);
         assert_eq!(
-            Features::of(btf, "fib_skip_neigh,tcx"),
+            Features::of(btf, None, "fib_skip_neigh,tcx"),
             Features { tcx: false, ..all }
         );
+    }
+
+    #[test]
+    fn what_has_no_name_is_told_by_the_release() {
+        let scrubs = |release, without| {
+            Features::of(b"", Release::parse(release), without).redirect_peer_scrub
+        };
+        assert!(scrubs("6.15.0", ""));
+        assert!(scrubs("7.0", "tcx"));
+        assert!(!scrubs("6.14.11", ""));
+        assert!(!scrubs("unknown", ""));
+        assert!(!scrubs("6.15.0", "redirect_peer_scrub"));
     }
 }

@@ -17,7 +17,8 @@ fn old_kernel() -> Scene {
     let mut scene = Scene::bare();
     let instance = netbpf_tests::product::Instance::new(&scene.topology.id, &scene.topology.host);
     scene.instance.keep();
-    scene.instance = instance.without("tcx,fib_skip_neigh,fib_lookup_src,bpf_f_ipv6,preallocation");
+    scene.instance = instance
+        .without("tcx,fib_skip_neigh,fib_lookup_src,bpf_f_ipv6,redirect_peer_scrub,preallocation");
     scene
 }
 
