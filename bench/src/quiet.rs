@@ -4,6 +4,8 @@
 //! The rule sees the reference's readings alone, never what was measured, and a cycle has all
 //! contenders in it, so that it can favour nobody.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -53,51 +55,17 @@ pub struct Cycles {
     pub stayed: usize,
 }
 
-/// The readings of a run.
-pub struct Quiet<'r> {
-    read: Box<dyn FnMut() -> Result<f64> + 'r>,
+/// Judges by the readings of a run, wherever they come from.
+#[derive(Clone, Debug, Default)]
+pub struct Judge {
     level: Level,
     cycles: Cycles,
 }
 
-impl<'r> Quiet<'r> {
-    /// Judges by what `read` reads: how long a fixed load takes.
-    pub fn by(read: impl FnMut() -> Result<f64> + 'r) -> Self {
-        Self {
-            read: Box::new(read),
-            level: Level::default(),
-            cycles: Cycles::default(),
-        }
-    }
-
-    /// Judges by the reference load, on the CPU on which all loads are.
-    ///
-    /// # Errors
-    ///
-    /// There can be no such process.
-    pub fn start() -> Result<Quiet<'static>> {
-        let here = "/proc/self/ns/net".as_ref();
-        let mut worker = Worker::start(here, Cpus::one()?.server, Part::Reference)?;
-        let Ready = worker.hear()?;
-        let mut quiet = Quiet::by(move || {
-            worker.tell(&Ready)?;
-            worker.hear()
-        });
-        for _ in 0..FIRST {
-            quiet.read()?;
-        }
-        Ok(quiet)
-    }
-
-    /// Reads once.
-    ///
-    /// # Errors
-    ///
-    /// What the reference load says.
-    pub fn read(&mut self) -> Result<f64> {
-        let reading = (self.read)()?;
+impl Judge {
+    /// Takes a reading in.
+    pub fn note(&mut self, reading: f64) {
         self.level.note(reading);
-        Ok(reading)
     }
 
     /// Whether one more cycle is wanted to have `keep` quiet ones, of those whose slowest readings
@@ -118,8 +86,69 @@ impl<'r> Quiet<'r> {
     }
 
     /// How many cycles there were so far.
-    pub fn cycles(&self) -> Cycles {
+    pub const fn cycles(&self) -> Cycles {
         self.cycles
+    }
+}
+
+/// The reference load of a run, what it says, and how much time there still is to take again what
+/// was disturbed or too close to tell.
+pub struct Quiet<'r> {
+    read: Box<dyn FnMut() -> Result<f64> + 'r>,
+    /// Who judges by it.
+    pub judge: Judge,
+    patience: Duration,
+}
+
+impl<'r> Quiet<'r> {
+    /// Judges by what `read` reads: how long a fixed load takes.
+    pub fn by(read: impl FnMut() -> Result<f64> + 'r, patience: Duration) -> Self {
+        Self {
+            read: Box::new(read),
+            judge: Judge::default(),
+            patience,
+        }
+    }
+
+    /// Judges by the reference load, on the CPU on which all loads are.
+    ///
+    /// # Errors
+    ///
+    /// There can be no such process.
+    pub fn start(patience: Duration) -> Result<Quiet<'static>> {
+        let here = "/proc/self/ns/net".as_ref();
+        let mut worker = Worker::start(here, Cpus::one()?.server, Part::Reference)?;
+        let Ready = worker.hear()?;
+        let read = move || {
+            worker.tell(&Ready)?;
+            worker.hear()
+        };
+        let mut quiet = Quiet::by(read, patience);
+        for _ in 0..FIRST {
+            quiet.read()?;
+        }
+        Ok(quiet)
+    }
+
+    /// Reads once.
+    ///
+    /// # Errors
+    ///
+    /// What the reference load says.
+    pub fn read(&mut self) -> Result<f64> {
+        let reading = (self.read)()?;
+        self.judge.note(reading);
+        Ok(reading)
+    }
+
+    /// Whether there is time for more than was planned.
+    pub const fn is_patient(&self) -> bool {
+        !self.patience.is_zero()
+    }
+
+    /// What more than was planned took so long.
+    pub const fn spend(&mut self, time: Duration) {
+        self.patience = self.patience.saturating_sub(time);
     }
 }
 
@@ -137,12 +166,12 @@ mod tests {
     use super::*;
 
     /// After ten readings of a quiet machine.
-    fn quiet() -> Quiet<'static> {
-        let mut quiet = Quiet::by(|| Ok(1.0));
+    fn judge() -> Judge {
+        let mut judge = Judge::default();
         for _ in 0..10 {
-            quiet.read().expect("a reading");
+            judge.note(1.0);
         }
-        quiet
+        judge
     }
 
     #[test]
@@ -158,26 +187,35 @@ mod tests {
 
     #[test]
     fn another_cycle_is_wanted_until_enough_were_quiet() {
-        let quiet = quiet();
-        assert!(quiet.wants_more(&[], 1));
-        assert!(quiet.wants_more(&[1.0, 1.6], 2));
-        assert!(!quiet.wants_more(&[1.0, 1.6, 1.1], 2));
+        let judge = judge();
+        assert!(judge.wants_more(&[], 1));
+        assert!(judge.wants_more(&[1.0, 1.6], 2));
+        assert!(!judge.wants_more(&[1.0, 1.6, 1.1], 2));
     }
 
     #[test]
     fn the_quietest_cycles_count_in_their_order_and_those_that_had_to_stay_are_told() {
-        let mut quiet = quiet();
-        assert_eq!(quiet.keep(&[1.0, 1.7, 1.1, 1.5], 3), [0, 2, 3]);
+        let mut judge = judge();
+        assert_eq!(judge.keep(&[1.0, 1.7, 1.1, 1.5], 3), [0, 2, 3]);
         let cycles = Cycles {
             kept: 3,
             again: 1,
             stayed: 1,
         };
-        assert_eq!(quiet.cycles(), cycles);
+        assert_eq!(judge.cycles(), cycles);
     }
 
     #[test]
     fn of_cycles_that_are_alike_the_earlier_ones_count() {
         assert_eq!(quietest(&[1.0, 1.0, 1.0], 2), [0, 1]);
+    }
+
+    #[test]
+    fn patience_ends() {
+        let mut quiet = Quiet::by(|| Ok(1.0), Duration::from_secs(2));
+        quiet.spend(Duration::from_secs(1));
+        assert!(quiet.is_patient());
+        quiet.spend(Duration::from_secs(3));
+        assert!(!quiet.is_patient());
     }
 }

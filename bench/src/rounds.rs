@@ -7,7 +7,7 @@
 //! Cycles that were disturbed are taken again (`quiet.rs`); where a target is too close to tell,
 //! there are more rounds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub struct Pace {
     pub slices: usize,
     /// How many more there are at most, for those that were disturbed.
     pub spare: usize,
+    /// How long all of that may take in a run that was not planned: what was disturbed, and what
+    /// was too close to tell.
+    pub patience: Duration,
     /// How long a slice is, after its warm-up.
     pub slice: Duration,
     /// What of each slice does not count.
@@ -42,6 +45,8 @@ pub struct Pace {
     pub by_dockerd: u16,
     /// In how many rounds those take part who take seconds for a change among very many ports.
     pub slow_rounds: usize,
+    /// In how many rounds single hooks are timed: a round of them is short.
+    pub hook_rounds: usize,
     /// How many packets a sample of single hooks has.
     pub runs: Runs,
     /// How long iptables adds the rules of very many ports one by one.
@@ -52,14 +57,16 @@ impl Pace {
     /// A measurement.
     pub const FULL: Self = Self {
         rounds: 9,
-        most_rounds: 15,
-        slices: 5,
+        most_rounds: 17,
+        slices: 3,
         spare: 2,
+        patience: Duration::from_secs(300),
         slice: Duration::from_millis(40),
         warm_up: Duration::from_millis(8),
         long: Duration::from_millis(70),
         by_dockerd: 100,
         slow_rounds: 7,
+        hook_rounds: 21,
         runs: Runs::FULL,
         one_by_one: Duration::from_secs(10),
     };
@@ -69,11 +76,13 @@ impl Pace {
         most_rounds: 2,
         slices: 1,
         spare: 0,
+        patience: Duration::ZERO,
         slice: Duration::from_millis(25),
         warm_up: Duration::from_millis(5),
         long: Duration::from_millis(45),
         by_dockerd: 10,
         slow_rounds: 1,
+        hook_rounds: 3,
         runs: Runs {
             established: 4_000,
             new: 200,
@@ -156,10 +165,15 @@ impl Plan<'_> {
         let mut taken = vec![Taken::default(); self.contenders.len()];
         let mut rows = Vec::new();
         for round in 0..pace.most_rounds.max(pace.rounds) {
-            if round >= pace.rounds && !is_close(&rows) {
+            let is_planned = round < pace.rounds;
+            if !is_planned && (!quiet.is_patient() || !is_close(&rows)) {
                 break;
             }
+            let began = Instant::now();
             self.round(round, pace, quiet, &mut taken)?;
+            if !is_planned {
+                quiet.spend(began.elapsed());
+            }
             rows = self.rows(&taken);
         }
         Ok(rows)
@@ -174,14 +188,24 @@ impl Plan<'_> {
     ) -> Result<()> {
         let mut at_work = self.begin(round, taken);
         let (mut slowest, mut cycles) = (Vec::new(), Vec::new());
-        while cycles.len() < pace.slices + pace.spare && quiet.wants_more(&slowest, pace.slices) {
+        while cycles.len() < pace.slices + pace.spare
+            && quiet.judge.wants_more(&slowest, pace.slices)
+        {
+            let began = Instant::now();
+            let is_planned = cycles.len() < pace.slices;
+            if !is_planned && !quiet.is_patient() {
+                break;
+            }
             let order = in_order(at_work.len(), round + cycles.len());
             let work = (self.load.order(pace), round);
             let (reading, cycle) = cycle(&mut at_work, &order, work, quiet, taken)?;
             slowest.push(reading);
             cycles.push(cycle);
+            if !is_planned {
+                quiet.spend(began.elapsed());
+            }
         }
-        let kept = quiet.keep(&slowest, pace.slices);
+        let kept = quiet.judge.keep(&slowest, pace.slices);
         let kept: Vec<&Cycle> = kept.iter().map(|at| &cycles[*at]).collect();
         let shares = self.shares(&kept);
         for (at, working) in at_work.into_iter().enumerate() {
@@ -405,12 +429,13 @@ mod tests {
         (plan, diary)
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
     const NEVER: usize = usize::MAX;
 
     #[test]
     fn contenders_alternate_in_slices_and_every_other_cycle_goes_backwards() {
         let (plan, diary) = plan(&[("a", 1, NEVER), ("b", 1, NEVER)], Vec::new());
-        let mut quiet = Quiet::by(|| Ok(1.0));
+        let mut quiet = Quiet::by(|| Ok(1.0), SECOND);
         plan.measure(&PACE, &mut quiet).expect("nobody ends it");
         assert_eq!(*diary.borrow(), "abba..baab..");
     }
@@ -422,10 +447,10 @@ mod tests {
         let mut readings = [1.0, 1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 1.0, 1.0]
             .into_iter()
             .chain(std::iter::repeat(9.0));
-        let mut quiet = Quiet::by(move || Ok(readings.next().unwrap_or(9.0)));
+        let mut quiet = Quiet::by(move || Ok(readings.next().unwrap_or(9.0)), SECOND);
         plan.measure(&PACE, &mut quiet).expect("nobody ends it");
         assert_eq!(*diary.borrow(), "abbaab..baabba..");
-        let cycles = quiet.cycles();
+        let cycles = quiet.judge.cycles();
         assert_eq!((cycles.kept, cycles.again, cycles.stayed), (4, 2, 2));
     }
 
@@ -439,16 +464,32 @@ mod tests {
         for (bound, rounds) in [(1.0, 9), (0.9, 7)] {
             let targets = vec![Target::at_least(bound, "b")];
             let (plan, _) = plan(&[(SUBJECT, 5, NEVER), ("b", 5, NEVER)], targets);
-            let mut quiet = Quiet::by(|| Ok(1.0));
+            let mut quiet = Quiet::by(|| Ok(1.0), SECOND);
             let rows = plan.measure(&pace, &mut quiet).expect("nobody ends it");
             assert_eq!(rows[0].samples("b").map(<[f64]>::len), Some(rounds));
         }
     }
 
     #[test]
+    fn without_patience_there_is_nothing_but_what_was_planned() {
+        let pace = Pace {
+            rounds: 7,
+            most_rounds: 9,
+            ..PACE
+        };
+        let targets = vec![Target::at_least(1.0, "b")];
+        let (plan, diary) = plan(&[(SUBJECT, 5, NEVER), ("b", 5, NEVER)], targets);
+        let mut readings = [1.0, 9.0].into_iter().cycle();
+        let read = move || Ok(readings.next().unwrap_or(9.0));
+        let mut quiet = Quiet::by(read, Duration::ZERO);
+        plan.measure(&pace, &mut quiet).expect("nobody ends it");
+        assert_eq!(diary.borrow().matches('b').count(), 7 * (2 + 2));
+    }
+
+    #[test]
     fn who_fails_in_a_slice_leaves_the_row_with_the_reason() {
         let (plan, diary) = plan(&[(SUBJECT, 2, NEVER), ("broken", 1, 1)], Vec::new());
-        let mut quiet = Quiet::by(|| Ok(1.0));
+        let mut quiet = Quiet::by(|| Ok(1.0), SECOND);
         let rows = plan.measure(&PACE, &mut quiet).expect("nobody ends it");
         assert_eq!(rows[0].samples(SUBJECT), Some(&[2.0, 2.0][..]));
         assert_eq!(rows[0].samples("broken"), None);

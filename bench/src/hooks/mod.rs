@@ -10,6 +10,8 @@ mod nothing;
 mod reference;
 mod ways;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use netbpf::dataplane::maps::Sizes;
 use netbpf_tests::{
@@ -26,6 +28,7 @@ pub use self::{
     nothing::nothing,
     ways::{Kind, Way},
 };
+use crate::peers::flows;
 
 /// Tables that no measurement here fills, so that nobody gives way to a new flow.
 const SIZES: Sizes = Sizes {
@@ -33,7 +36,7 @@ const SIZES: Sizes = Sizes {
     max_half_open: 65536,
 };
 
-/// How many packets one sample is taken from: it is the mean of the quickest of ten batches,
+/// How many packets one sample is taken from: its mean is that of the quickest of ten batches,
 /// for whatever else the machine does can only add to it.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Runs {
@@ -121,10 +124,7 @@ pub fn in_lab<T: Send>(
 impl<'b> Lab<'b> {
     fn make(bed: &'b mut Bed, cases: Vec<Case>) -> Result<Self> {
         let directory = bed.programs_dir();
-        let mut prepared = Vec::new();
-        for case in &cases {
-            prepared.push((case.way.established(bed, case.family).bytes(), 0));
-        }
+        let prepared = prepare(bed, &cases);
         Ok(Self {
             harness: Harness::new(&directory)?,
             empty: reference::load(&directory, &EMPTY)?,
@@ -156,6 +156,21 @@ impl<'b> Lab<'b> {
     ///
     /// The kernel refuses a program, or a packet is dropped.
     pub fn round(&mut self, runs: Runs) -> Result<Round> {
+        let reference = self.reference(runs)?;
+        let cases = 0..self.cases.len();
+        let costs = cases.map(|at| self.cost_of(at, runs));
+        Ok(Round {
+            costs: costs.collect::<Result<_>>()?,
+            reference,
+        })
+    }
+
+    /// Times the reference program.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it.
+    pub fn reference(&self, runs: Runs) -> Result<f64> {
         let packet = Packet {
             bytes: &[0; 64],
             context: Context {
@@ -166,45 +181,59 @@ impl<'b> Lab<'b> {
             for_other_host: false,
             counted_at: None,
         };
-        let mut reference = f64::INFINITY;
+        let mut quickest = Times::default();
         for _ in 0..BATCHES {
-            let cost = self.cost(&self.reference, packet, runs.established / BATCHES)?;
-            reference = reference.min(cost);
+            quickest.note(self.times(&self.reference, packet, runs.established / BATCHES)?);
         }
-        let mut costs = Vec::new();
-        for at in 0..self.cases.len() {
-            let cost = self.cost_of(at, runs);
-            costs.push(cost.with_context(|| self.cases[at].name())?);
-        }
-        Ok(Round { costs, reference })
+        Ok(quickest.cost())
     }
 
-    /// Times one case.
-    fn cost_of(&mut self, at: usize, runs: Runs) -> Result<f64> {
-        let (case, mut best) = (self.cases[at], f64::INFINITY);
+    /// Ends all flows and begins those anew that are known: first packets must not fill the tables.
+    ///
+    /// # Errors
+    ///
+    /// A failed system call.
+    pub fn renew(&mut self) -> Result<()> {
+        flows::end_all(&self.bed.maps_dir())?;
+        self.prepared = prepare(self.bed, &self.cases);
+        Ok(())
+    }
+
+    /// Times one case, by its number.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses its program, or a packet is dropped.
+    pub fn cost_of(&mut self, at: usize, runs: Runs) -> Result<f64> {
+        let name = self.cases[at].name();
+        self.timed(at, runs).context(name)
+    }
+
+    fn timed(&mut self, at: usize, runs: Runs) -> Result<f64> {
+        let (case, mut quickest) = (self.cases[at], Times::default());
         let program = self.bed.program(case.way.hook());
         for _ in 0..BATCHES {
-            let cost = match case.kind {
+            let times = match case.kind {
                 Kind::Established => self.established(at, &program, runs.established / BATCHES),
                 Kind::New => self.new_flows(at, &program, runs.new / BATCHES),
             };
-            best = best.min(cost?);
+            quickest.note(times?);
         }
-        Ok(best)
+        Ok(quickest.cost())
     }
 
     /// Packets of one flow, which the table knows already.
-    fn established(&self, at: usize, program: &Program, times: u16) -> Result<f64> {
+    fn established(&self, at: usize, program: &Program, times: u16) -> Result<Times> {
         let case = self.cases[at];
         let packet = self.packet(case, &self.prepared[at].0);
         let before = self.bed.begun();
-        let cost = self.cost(program, packet, times)?;
+        let took = self.times(program, packet, times)?;
         ensure!(self.bed.begun() == before, "a known flow began anew");
-        Ok(cost)
+        Ok(took)
     }
 
     /// First packets, each of another flow, which begins.
-    fn new_flows(&mut self, at: usize, program: &Program, times: u16) -> Result<f64> {
+    fn new_flows(&mut self, at: usize, program: &Program, times: u16) -> Result<Times> {
         let (case, used) = (self.cases[at], self.prepared[at].1);
         self.prepared[at].1 += times + 1;
         let bytes = case.way.first(case.family, used).bytes();
@@ -213,13 +242,13 @@ impl<'b> Lab<'b> {
             ..self.packet(case, &bytes)
         };
         let before = self.bed.begun();
-        let cost = self.cost(program, packet, times)?;
+        let took = self.times(program, packet, times)?;
         let begun = self.bed.begun() - before;
         ensure!(
             begun == u64::from(times),
             "{times} first packets began {begun} flows"
         );
-        Ok(cost)
+        Ok(took)
     }
 
     fn packet<'p>(&self, case: Case, bytes: &'p [u8]) -> Packet<'p> {
@@ -231,12 +260,46 @@ impl<'b> Lab<'b> {
         }
     }
 
-    /// The mean time of a program, without that of the harness; never below zero, though a program
-    /// of two instructions costs less than the difference between two measurements.
-    fn cost(&self, program: &Program, packet: Packet<'_>, times: u16) -> Result<f64> {
+    fn times(&self, program: &Program, packet: Packet<'_>, times: u16) -> Result<Times> {
         let (nothing, _) = self.harness.time(&self.empty, packet, times)?;
-        let (time, action) = self.harness.time(program, packet, times)?;
+        let (whole, action) = self.harness.time(program, packet, times)?;
         ensure!(action != Action::Shot, "a packet was dropped");
-        Ok(time.saturating_sub(nothing).as_nanos() as f64)
+        Ok(Times { whole, nothing })
+    }
+}
+
+fn prepare(bed: &Bed, cases: &[Case]) -> Vec<(Vec<u8>, u16)> {
+    let prepare = |case: &Case| (case.way.established(bed, case.family).bytes(), 0);
+    cases.iter().map(prepare).collect()
+}
+
+/// The mean time of a program with the harness around it, and that of the harness. The quickest
+/// batch of each counts by itself: in a difference within a batch, what disturbed the harness alone
+/// would make the program cheaper than it is.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    whole: Duration,
+    nothing: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            whole: Duration::MAX,
+            nothing: Duration::MAX,
+        }
+    }
+}
+
+impl Times {
+    fn note(&mut self, other: Self) {
+        self.whole = self.whole.min(other.whole);
+        self.nothing = self.nothing.min(other.nothing);
+    }
+
+    /// Never below zero, though a program of two instructions costs less than the difference
+    /// between two measurements.
+    fn cost(self) -> f64 {
+        self.whole.saturating_sub(self.nothing).as_nanos() as f64
     }
 }

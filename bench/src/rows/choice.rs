@@ -60,7 +60,7 @@ impl Choice {
         let mut quiet = self.quiet.borrow_mut();
         let quiet = match &mut *quiet {
             Some(quiet) => quiet,
-            none => none.insert(Quiet::start()?),
+            none => none.insert(Quiet::start(self.pace.patience)?),
         };
         plan.measure(&self.pace, quiet)
     }
@@ -68,7 +68,10 @@ impl Choice {
     /// How many cycles were disturbed so far.
     pub fn cycles(&self) -> Cycles {
         let quiet = self.quiet.borrow();
-        quiet.as_ref().map(Quiet::cycles).unwrap_or_default()
+        quiet
+            .as_ref()
+            .map(|it| it.judge.cycles())
+            .unwrap_or_default()
     }
 
     /// Whether a row is to be measured.

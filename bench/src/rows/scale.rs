@@ -24,9 +24,12 @@ use netbpf::{
 use netbpf_tests::{product::Instance, topology::Topology};
 use nix::libc;
 
-use super::Choice;
+use super::{
+    Choice,
+    hooks::{Round, Watch},
+};
 use crate::{
-    hooks::{Case, Lab, Round, Way, in_lab},
+    hooks::{Case, Lab, Way, in_lab},
     peers,
     rounds::Pace,
     row::{About, Direction, Row, SUBJECT, Series, Target},
@@ -188,18 +191,25 @@ fn packet_rows(pace: Pace, lab: &mut Lab<'_>, great: &Contents) -> Result<Vec<Ro
     if lab.cases().is_empty() {
         return Ok(Vec::new());
     }
-    let Pace { rounds, runs, .. } = pace;
+    let mut watch = Watch::new(lab, pace)?;
     let small = lab.bed().contents().clone();
     let mut full = small.clone();
     extend(&mut full, great.clone());
     let (mut few, mut many) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        stop::check()?;
-        few.push(lab.round(runs)?);
-        lab.bed_mut().set_contents(full.clone());
-        many.push(lab.round(runs)?);
-        lab.bed_mut().set_contents(small.clone());
+    for round in 0..pace.hook_rounds / 2 {
+        // What was last comes first again, so that neither is always the later one.
+        for times in [round, round + 1] {
+            if times.is_multiple_of(2) {
+                lab.bed_mut().set_contents(small.clone());
+                few.push(watch.round(lab)?);
+            } else {
+                lab.bed_mut().set_contents(full.clone());
+                many.push(watch.round(lab)?);
+            }
+        }
     }
+    lab.bed_mut().set_contents(small);
+    let disturbed = watch.words();
     let row = |(at, case): (usize, &Case)| {
         let series = |name: &str, rounds: &[Round]| Series {
             name: name.to_owned(),
@@ -215,7 +225,7 @@ fn packet_rows(pace: Pace, lab: &mut Lab<'_>, great: &Contents) -> Result<Vec<Ro
             },
             series: vec![series(SUBJECT, &many), series(SMALL, &few)],
             absent: Vec::new(),
-            notes: Vec::new(),
+            notes: vec![disturbed.clone()],
         }
     };
     Ok(lab.cases().iter().enumerate().map(row).collect())
