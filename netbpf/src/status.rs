@@ -1,7 +1,7 @@
 //! What stands: interfaces with their hooks, maps with their fill, drops. Reads only, and waits
 //! for nobody.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use netbpf_common::{
@@ -242,9 +242,10 @@ fn kernel() -> Result<Kernel> {
 
 fn interfaces(pins: &PinDirs, links: &[Link]) -> Result<Vec<Interface>> {
     let contents = Maps::open(&pins.maps)?.read()?;
+    let links: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut interfaces = Vec::new();
     for (ifindex, interface) in contents.interfaces {
-        let link = links.iter().find(|link| link.index == ifindex);
+        let link = links.get(&ifindex).copied();
         let name = link.map_or_else(String::new, |link| link.name.clone());
         let mut hooks = Vec::new();
         for hook in hooks_of(interface.role) {
@@ -295,23 +296,18 @@ fn stands(
     let noted = inventory.map_or(&none, |inventory| &inventory.changes);
     let facts = reconcile::facts(host, noted, &observed)?;
     let links = plan::links(instance.name(), &model, &facts)?;
-    let up = |name: &str| {
-        observed
-            .links
-            .iter()
-            .any(|link| link.name == name && link.up)
-    };
+    let there = observed.links.iter().map(|link| (link.name.as_str(), link));
+    let there: HashMap<&str, &Link> = there.collect();
+    let up = |name: &str| there.get(name).is_some_and(|link| link.up);
     if !links.bridges.iter().all(|bridge| up(&bridge.name))
         || !links.ends.iter().all(|end| up(&end.veth))
     {
         return Ok(false);
     }
     for place in links.places() {
-        let link = observed
-            .links
-            .iter()
-            .find(|link| link.name == place.interface);
-        let Some(link) = link else { return Ok(false) };
+        let Some(link) = there.get(place.interface.as_str()) else {
+            return Ok(false);
+        };
         if !place.is_hooked(pins, link.index)? {
             return Ok(false);
         }
