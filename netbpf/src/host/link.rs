@@ -1,10 +1,8 @@
 //! Links: observe, make bridges and veth pairs, enslave, bring up, delete.
 //! It never deletes a link that does not carry our mark.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+mod message;
+mod set;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nix::errno::Errno;
@@ -13,14 +11,12 @@ use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
-        link::{
-            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute,
-            LinkFlags, LinkInfo, LinkMessage,
-        },
+        link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute},
         nsid::{NsidAttribute, NsidMessage},
     },
 };
 
+use self::message::link_of;
 use super::{
     Mac,
     error::{Error, Result},
@@ -43,8 +39,6 @@ pub enum Framing {
     /// The network header.
     Bare,
 }
-
-const RUNNING_PAUSE: Duration = Duration::from_millis(2);
 
 /// A link as the kernel shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -379,71 +373,6 @@ impl Rtnl {
         self.existing_link(name)
     }
 
-    /// Makes link `port` a port of bridge `master`.
-    pub fn enslave(&self, port: u32, master: u32) -> Result<()> {
-        let change = LinkUnspec::new_with_index(port).controller(master);
-        self.change(change, || {
-            format!("make link {port} a port of link {master}")
-        })
-    }
-
-    /// Takes link `port` from its master, if it has one.
-    pub fn release(&self, port: u32) -> Result<()> {
-        let change = LinkUnspec::new_with_index(port).nocontroller();
-        self.change(change, || format!("take link {port} from its bridge"))
-    }
-
-    /// Brings a link up.
-    pub fn up(&self, index: u32) -> Result<()> {
-        self.change(LinkUnspec::new_with_index(index).up(), || {
-            format!("bring up link {index}")
-        })
-    }
-
-    /// Waits until every one of `indices` can carry packets, and says whether they do: a link that
-    /// has just been brought up gets there a moment later, and until then its bridge drops.
-    pub fn until_running(&self, indices: &[u32], patience: Duration) -> Result<Running> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let links = self.links()?;
-            let is_running = |index: &u32| links.iter().any(|l| l.index == *index && l.running);
-            if indices.iter().all(is_running) {
-                return Ok(Running::All);
-            }
-            if Instant::now() >= deadline {
-                return Ok(Running::NotAll);
-            }
-            thread::sleep(RUNNING_PAUSE);
-        }
-    }
-
-    /// Takes a link down.
-    pub fn down(&self, index: u32) -> Result<()> {
-        self.change(LinkUnspec::new_with_index(index).down(), || {
-            format!("take down link {index}")
-        })
-    }
-
-    /// Sets a link's MTU, in bytes.
-    pub fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
-        let change = LinkUnspec::new_with_index(index).mtu(mtu);
-        self.change(change, || format!("set the MTU of link {index} to {mtu}"))
-    }
-
-    /// Sets a link's hardware address. A bridge keeps one that was set, whatever ports it gets.
-    pub fn set_mac(&self, index: u32, mac: Mac) -> Result<()> {
-        let change = LinkUnspec::new_with_index(index).address(mac.to_vec());
-        self.change(change, || {
-            format!("set the hardware address of link {index}")
-        })
-    }
-
-    /// Sets a link's alias; an empty one takes it away.
-    pub fn set_alias(&self, index: u32, alias: &str) -> Result<()> {
-        let change = LinkUnspec::new_with_index(index).alias(alias);
-        self.change(change, || format!("set the alias of link {index}"))
-    }
-
     /// Deletes the link of that name if it is ours; a missing one is as it should be. With one
     /// side of a veth pair goes the other.
     pub fn delete_link(&self, name: &str, mark: &Mark<'_>) -> Result<()> {
@@ -461,17 +390,6 @@ impl Rtnl {
         )
         .unless(&[Errno::ENODEV])
     }
-
-    fn change(
-        &self,
-        message: LinkMessageBuilder<LinkUnspec>,
-        action: impl FnOnce() -> String,
-    ) -> Result<()> {
-        self.wait(
-            action,
-            self.handle().link().change(message.build()).execute(),
-        )
-    }
 }
 
 fn assigned(attribute: &NsidAttribute) -> Option<i32> {
@@ -483,44 +401,4 @@ fn assigned(attribute: &NsidAttribute) -> Option<i32> {
 
 fn is_absent(error: &Error) -> bool {
     error.errno() == Some(Errno::ENODEV as i32)
-}
-
-fn link_of(message: LinkMessage) -> Link {
-    let flags = message.header.flags;
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        kind: None,
-        mac: None,
-        mtu: 0,
-        master: None,
-        up: flags.contains(LinkFlags::Up),
-        running: flags.contains(LinkFlags::Running),
-        loopback: flags.contains(LinkFlags::Loopback),
-        alias: None,
-        arp_type: message.header.link_layer_type.into(),
-        peer: None,
-        peer_netns: None,
-    };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok(),
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Controller(master) => link.master = (master != 0).then_some(master),
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::Link(peer) => link.peer = Some(peer),
-            LinkAttribute::LinkNetNsId(netns) => link.peer_netns = Some(netns),
-            LinkAttribute::LinkInfo(infos) => link.kind = infos.iter().find_map(kind_of),
-            _ => {}
-        }
-    }
-    link
-}
-
-fn kind_of(info: &LinkInfo) -> Option<String> {
-    let LinkInfo::Kind(kind) = info else {
-        return None;
-    };
-    Some(kind.to_string())
 }
