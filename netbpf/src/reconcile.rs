@@ -6,8 +6,10 @@
 
 mod act;
 mod keeper;
+mod meaning;
 mod noted;
 mod ports;
+mod purge;
 mod ranges;
 mod report;
 mod reservations;
@@ -19,20 +21,23 @@ use anyhow::Result;
 
 use self::{
     act::Doer,
+    meaning::{Resolved, Wanted, resolve, resolve_edited},
     steps::Todo,
     survey::{Purpose, Survey},
 };
 pub use self::{
     keeper::Keeper,
+    meaning::Source,
+    purge::purge,
     report::{Action, Change, ContainerPort, Report},
     reservations::Reservations,
     survey::facts,
 };
 use crate::{
     allocations::{Allocations, LastIds},
-    config::{self, Document, Fault as Wrong, Refusal, Surroundings},
+    config::{Document, Surroundings},
     dataplane::{self, Error as DataplaneError, maps::Contents},
-    edit::{self, Edit},
+    edit::Edit,
     error::Error,
     host::{
         Host,
@@ -42,17 +47,8 @@ use crate::{
         undo,
     },
     model::Model,
-    state::{Allocated, Changes, Instance, Journal, Lock, Pending, fingerprint},
+    state::{Allocated, Instance, Journal, Lock, Pending, fingerprint},
 };
-
-/// A document to be applied.
-#[derive(Clone, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
-pub struct Source {
-    /// How errors name it.
-    pub path: String,
-    /// Its text.
-    pub text: String,
-}
 
 /// Whether a change is made or only told.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -178,16 +174,6 @@ struct Kept {
     allocated: Allocated,
 }
 
-/// The document that the host is to match.
-enum Wanted<'a> {
-    /// Another one.
-    Given(&'a Source),
-    /// The committed one.
-    Committed,
-    /// The committed one after some edits.
-    Edited(&'a [Edit]),
-}
-
 /// Brings the host back to the committed state if a change was cut short.
 ///
 /// # Errors
@@ -204,78 +190,6 @@ pub fn recover(host: &Host, instance: &Instance) -> Result<()> {
     let mut reservations = Reservations::momentary();
     Applying::begin(host, instance, &lock, &mut reservations)?.recover(&mut Fault::None)?;
     Ok(instance.remove_if_unused(lock)?)
-}
-
-/// What a document means.
-struct Resolved {
-    text: String,
-    document: Document,
-    model: Model,
-    allocations: Allocations,
-    /// What an edit brought that is most likely not meant.
-    warnings: Vec<String>,
-}
-
-fn resolve(
-    source: &Source,
-    earlier: &Allocations,
-    surroundings: Surroundings<'_>,
-) -> Result<Resolved, Error> {
-    let loaded = config::load_on(&source.path, &source.text, earlier, surroundings);
-    let (document, model, allocations) = loaded.map_err(|refusal| match refusal {
-        Refusal::Document(errors) => Error::from(errors),
-        // What it meets are earlier choices, and those are the state's, or the host.
-        Refusal::Choices(errors) => Error::host(errors),
-    })?;
-    Ok(Resolved {
-        text: source.text.clone(),
-        document,
-        model,
-        allocations,
-        warnings: Vec::new(),
-    })
-}
-
-/// As [`resolve`], in words that name no line: whoever edits by a verb has not seen the document.
-fn resolve_edited(
-    before: &Source,
-    edits: &[Edit],
-    earlier: &Allocations,
-    surroundings: Surroundings<'_>,
-) -> Result<Resolved, Error> {
-    // What is wrong already is said as it is, with its line, for it has to be mended there.
-    let old = || config::load(&before.path, &before.text).map_err(Error::host);
-    let text = match edit::apply(&before.text, edits) {
-        Ok(text) => text,
-        Err(error) => return old().and(Err(error)),
-    };
-    let (new, model, allocations) =
-        match config::load_on(&before.path, &text, earlier, surroundings) {
-            Ok(meaning) => meaning,
-            Err(refusal) => return old().and(Err(edited(&refusal))),
-        };
-    let mut warnings = new.warned().to_vec();
-    if !warnings.is_empty() {
-        let old = old()?;
-        warnings.retain(|warning| !old.warned().contains(warning));
-    }
-    Ok(Resolved {
-        document: new,
-        model,
-        allocations,
-        warnings,
-        text,
-    })
-}
-
-/// A wrong value is a wrong command line; what doesn't go together with the rest is the state's.
-fn edited(refusal: &Refusal) -> Error {
-    let errors = refusal.errors();
-    let words = errors.words().join("; ");
-    match (refusal, errors.fault()) {
-        (Refusal::Document(_), Wrong::Value) => Error::usage(words),
-        (Refusal::Document(_), Wrong::Relation) | (Refusal::Choices(_), _) => Error::host(words),
-    }
 }
 
 struct Applying<'a> {
@@ -507,49 +421,4 @@ impl<'a> Applying<'a> {
         self.instance.remove_desired(self.lock)?;
         Ok(self.journal.finish()?)
     }
-}
-
-/// Removes what the journal says this instance made; nothing left is fine.
-///
-/// Goes on after failures: what could not be removed stays in the journal for the next purge.
-///
-/// # Errors
-///
-/// Everything that could not be removed.
-pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
-    if !instance.exists() && !PinDirs::of(instance.name()).exist() {
-        return Ok(Report::default());
-    }
-    let lock = instance.lock()?;
-    let (mut journal, unreadable) = Journal::open_readable(instance, &lock, host.netns().id())?;
-    // Pins outlive a lost journal.
-    let pins = crate::state::Change::Pins {
-        instance: instance.name().to_owned(),
-    };
-    let mut changes: Vec<_> = journal.changes().iter().cloned().collect();
-    if journal.changes().same(&pins).is_none() && PinDirs::of(instance.name()).exist() {
-        changes.push(pins);
-    }
-    let failures = undo::undo_all(host, &changes);
-    let left = failures.iter().map(|failure| failure.change.clone());
-    let left: Changes = left.collect();
-    changes.retain(|change| left.same(change).is_none());
-    let removals: Vec<_> = changes.iter().filter_map(words::removal).collect();
-    let report = Report {
-        warnings: unreadable
-            .iter()
-            .map(|error| format!("{error}: what it says was made is left"))
-            .collect(),
-        ..Report::from(removals)
-    };
-    if failures.is_empty() {
-        instance.remove(lock)?;
-        return Ok(report);
-    }
-    journal.forget(&changes)?;
-    let words: Vec<String> = failures
-        .iter()
-        .map(|failure| failure.error.to_string())
-        .collect();
-    Err(Error::host(format!("purge left something behind: {}", words.join("; "))).into())
 }

@@ -3,16 +3,23 @@
 //! What must be done and in which order is [`super::steps`]'s to say. Everything is noted in the
 //! journal before it is made.
 
-use std::{borrow::Cow, fs, net::IpAddr, time::Duration};
+mod inside;
+mod maps;
+
+use std::{borrow::Cow, fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use netbpf_common::config::GlobalConfig;
 
+use self::{
+    inside::{fit_inside, fit_routes},
+    maps::Written,
+};
 use super::{
     Fault, noted,
-    steps::{Step, Todo, addresses_to_change},
-    survey::{self, BridgeSeen, Survey},
+    steps::{Step, Todo},
+    survey::{BridgeSeen, Survey},
 };
 use crate::{
     dataplane::{
@@ -28,9 +35,7 @@ use crate::{
         bpffs::{self, PinDirs},
         link::{BridgeSpec, Link, Mark, Running, VethSpec},
         neighbour::FdbEntry,
-        netns,
-        route::Route,
-        section, tc, undo,
+        netns, section, tc, undo,
     },
     model::Model,
     plan,
@@ -57,17 +62,6 @@ pub struct Doer<'a> {
     pub fault: &'a mut Fault,
     /// The maps before and after, once every link is there.
     pub written: Option<Written<'a>>,
-}
-
-/// The maps of a change under way.
-#[derive(Debug)]
-pub struct Written<'a> {
-    maps: Maps,
-    /// What they held, but for what was stale.
-    before: Cow<'a, Contents>,
-    after: Cow<'a, Contents>,
-    /// Whether living flows must ask policy again.
-    policy_changes: bool,
 }
 
 impl<'a> Doer<'a> {
@@ -325,190 +319,4 @@ impl<'a> Doer<'a> {
         }
         Ok(())
     }
-
-    fn delete_stale(&mut self) -> Result<()> {
-        let survey = self.survey;
-        let written = self.open()?;
-        let kept = survey.without_stale(&written.before, &written.after);
-        let Some(written) = &mut self.written else {
-            return Ok(());
-        };
-        let fault = &mut *self.fault;
-        written
-            .maps
-            .delete(&written.before, &kept, &mut |map| fault.before(map))?;
-        written.before = Cow::Owned(kept);
-        Ok(())
-    }
-
-    /// Puts one part of what the maps must hold; the other one stays as it was.
-    fn put(&mut self, part: Part) -> Result<()> {
-        self.open()?;
-        let Some(written) = &self.written else {
-            return Ok(());
-        };
-        let Written {
-            maps,
-            before,
-            after,
-            ..
-        } = written;
-        let fault = &mut *self.fault;
-        Ok(maps.put(part, before, after, &mut |map| fault.before(map))?)
-    }
-
-    fn delete_keys(&mut self) -> Result<()> {
-        self.open()?;
-        let Some(written) = &self.written else {
-            return Ok(());
-        };
-        let Written {
-            maps,
-            before,
-            after,
-            ..
-        } = written;
-        let fault = &mut *self.fault;
-        Ok(maps.delete(before, after, &mut |map| fault.before(map))?)
-    }
-
-    fn write_config(&mut self) -> Result<()> {
-        let written = self.open()?;
-        let now = written.maps.config()?;
-        let generation = if written.policy_changes {
-            now.generation.wrapping_add(1).max(1)
-        } else {
-            now.generation.max(1)
-        };
-        let wanted = plan::config(self.model, &self.survey.facts, generation);
-        if now == wanted {
-            return Ok(());
-        }
-        let Some(written) = &mut self.written else {
-            return Ok(());
-        };
-        Ok(written.maps.set_config(&wanted)?)
-    }
-
-    /// The maps, opened when every link is there, so that the plan can be made with its ifindex.
-    fn open(&mut self) -> Result<&Written<'a>> {
-        let written = match self.written.take() {
-            Some(written) => written,
-            None => self.written_now()?,
-        };
-        Ok(self.written.insert(written))
-    }
-
-    /// What was seen before the first step, where no step changes it.
-    fn written_as_seen(&self) -> Result<Written<'a>> {
-        let (before, after) = (&self.survey.contents, &self.survey.expected);
-        Ok(Written {
-            policy_changes: before.policy_changes(after),
-            maps: Maps::open(&self.pins().maps)?,
-            before: Cow::Borrowed(before),
-            after: Cow::Borrowed(after),
-        })
-    }
-
-    fn written_now(&self) -> Result<Written<'a>> {
-        let maps = Maps::open(&self.pins().maps)?;
-        let observed = self.host.rtnl().observe()?;
-        let facts = survey::facts(self.host, self.journal.changes(), &observed)?;
-        let after = plan::contents(self.model, &self.survey.links, &facts)?;
-        let before = maps.read()?;
-        before.check_room(&after)?;
-        Ok(Written {
-            policy_changes: before.policy_changes(&after),
-            maps,
-            before: Cow::Owned(before),
-            after: Cow::Owned(after),
-        })
-    }
-}
-
-fn fit_inside(host: &Host, end: &plan::End) -> Result<()> {
-    let netns = host.container(&end.netns)?;
-    let rtnl = Rtnl::open(&netns)?;
-    let link = rtnl.existing_link(&end.interface)?;
-    let index = link.index;
-    if link.mac != Some(end.mac) {
-        rtnl.set_mac(index, end.mac)?;
-    }
-    let veth = host.rtnl().existing_link(&end.veth)?;
-    if veth.mtu != end.mtu {
-        host.rtnl().set_mtu(veth.index, end.mtu)?;
-    }
-    if link.mtu != end.mtu {
-        rtnl.set_mtu(index, end.mtu)?;
-    }
-    let inside = survey::inside(&rtnl, link)?;
-    let (missing, extra) = addresses_to_change(end, &inside);
-    for net in extra {
-        rtnl.del_address(index, net)?;
-    }
-    for net in missing {
-        rtnl.add_address(index, net, Preference::Preferred)?;
-    }
-    Ok(rtnl.up(index)?)
-}
-
-/// One that moves to another end is replaced in one step, so that the container never is without.
-fn fit_routes(
-    host: &Host,
-    prefix: &str,
-    namespace: &plan::Namespace,
-    ends: &[&plan::End],
-) -> Result<()> {
-    let netns = host.container(&namespace.path)?;
-    let rtnl = Rtnl::open(&netns)?;
-    let links = rtnl.links()?;
-    let mut wanted: Vec<(IpAddr, u32)> = Vec::new();
-    for end in ends {
-        let index = rtnl.existing_link(&end.interface)?.index;
-        wanted.extend(end.gateways.iter().map(|gateway| (*gateway, index)));
-    }
-    let there = own_default_routes(host, prefix, &rtnl, &links)?;
-    let moving = || there.iter().filter(|route| !wanted.contains(route));
-    for (gateway, index) in wanted.iter().filter(|route| !there.contains(route)) {
-        if moving().any(|(old, _)| old.is_ipv4() == gateway.is_ipv4()) {
-            rtnl.replace_default_route(*gateway, *index)?;
-        } else {
-            rtnl.add_default_route(*gateway, *index)?;
-        }
-    }
-    for (gateway, index) in moving() {
-        rtnl.del_default_route(*gateway, *index)?;
-    }
-    Ok(())
-}
-
-/// The default routes of a container by interfaces that we made, also by those that are to go.
-fn own_default_routes(
-    host: &Host,
-    prefix: &str,
-    rtnl: &Rtnl,
-    links: &[Link],
-) -> Result<Vec<(IpAddr, u32)>> {
-    let mut own = Vec::new();
-    for link in links {
-        let Some(veth) = link
-            .peer
-            .map(|peer| host.rtnl().link_at(peer))
-            .transpose()?
-        else {
-            continue;
-        };
-        let alias = veth.as_ref().and_then(|veth| veth.alias.as_deref());
-        let is_marked = alias.is_some_and(|alias| alias.starts_with(prefix));
-        if is_marked && survey::is_pair(veth.as_ref(), link) {
-            own.push(link.index);
-        }
-    }
-    let is_own = |index: &u32| own.contains(index);
-    let routes = rtnl.routes()?.into_iter();
-    Ok(routes
-        .filter(Route::is_default)
-        .filter_map(|route| Some((route.gateway?, *route.links.first()?)))
-        .filter(|(_, index)| is_own(index))
-        .collect())
 }
