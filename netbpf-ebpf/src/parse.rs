@@ -5,7 +5,7 @@
 
 use netbpf_common::{
     family::{Family, V4, V6},
-    packet::{Fragment, Packet},
+    packet::{Fragment, MAX_L4_OFFSET, Packet},
     tuple::proto,
     verdict::DropReason,
     wire::Be16,
@@ -317,6 +317,9 @@ fn walk_extensions(skb: Skb, packet: &mut Packet<V6>, payload: usize) -> Option<
         packet.tuple.proto = next;
         packet.l4_offset += len as u16;
         payload = payload.checked_sub(len)?;
+        if packet.l4_offset > MAX_L4_OFFSET {
+            return None;
+        }
         if packet.fragment == Fragment::Later {
             return Some(payload);
         }

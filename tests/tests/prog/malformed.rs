@@ -256,6 +256,35 @@ fn options_and_extension_headers_are_walked_over() {
     });
 }
 
+/// Where a transport header begins further on than is looked, nothing else is taken for it. The
+/// extension header that leads there would do for one of UDP.
+#[test]
+fn a_transport_header_out_of_reach_is_not_guessed() {
+    on_bed(|bed| {
+        let (from, to) = (WEB.at(Family::V6, 40000), DB.at(Family::V6, 53));
+        let sent = WEB.bridges(DB, Frame::udp(from, to)).bytes();
+        // At byte 2,046 of the frame is the last one that is found.
+        let found = long(&sent, 248);
+        let outcome = bed.run_bytes(Hook::FromContainer, Place::Veth(WEB), &found);
+        is_translated_to(&outcome, &found);
+        for units in [249, 255] {
+            is_not_understood(bed, Hook::FromContainer, &long(&sent, units));
+        }
+    });
+}
+
+/// An IPv6 frame with one destination option that makes its header `units` + 1 times eight bytes
+/// long.
+fn long(bytes: &[u8], units: u8) -> Vec<u8> {
+    let mut header = vec![0; (usize::from(units) + 1) * 8];
+    header[..6].copy_from_slice(&[bytes[20], units, 1, 4, 0, 16]);
+    let mut whole = [&bytes[..54], &header, &bytes[54..]].concat();
+    whole[20] = 60;
+    let payload = (whole.len() - 54) as u16;
+    whole[18..20].copy_from_slice(&payload.to_be_bytes());
+    whole
+}
+
 fn is_translated_to(outcome: &Outcome, expected: &[u8]) {
     assert_eq!(
         (outcome.action, &outcome.counted),
