@@ -11,7 +11,7 @@ use netbpf_common::{
 use serde::Serialize;
 
 use crate::{
-    config,
+    config::{self, Surroundings},
     dataplane::{
         self, Objects,
         attach::{Place, hooks_of},
@@ -287,10 +287,14 @@ fn stands(
 ) -> Result<bool> {
     let desired = instance.desired()?.unwrap_or_default();
     let allocations = instance.allocations()?;
-    let document = config::load("desired.toml", &desired).context("failed to read the state")?;
-    let (model, _) = document
-        .resolve(&allocations)
-        .context("failed to read the state")?;
+    let loaded = config::load_on(
+        "desired.toml",
+        &desired,
+        &allocations,
+        Surroundings::UNKNOWN,
+    );
+    let loaded = loaded.map_err(|refusal| refusal.errors().clone());
+    let (_, model, _) = loaded.context("failed to read the state")?;
     let observed = host.rtnl().observe()?;
     let none = Changes::default();
     let noted = inventory.map_or(&none, |inventory| &inventory.changes);

@@ -67,7 +67,11 @@ pub(super) fn resolve_edited(
     surroundings: Surroundings<'_>,
 ) -> Result<Resolved, Error> {
     // What is wrong already is said as it is, with its line, for it has to be mended there.
-    let old = || config::load(&before.path, &before.text).map_err(Error::host);
+    let old = || {
+        let old = config::load_on(&before.path, &before.text, earlier, surroundings);
+        let old = old.map_err(|refusal| Error::host(refusal.errors()))?;
+        Ok::<Document, Error>(old.0)
+    };
     let text = match edit::apply(&before.text, edits) {
         Ok(text) => text,
         Err(error) => return old().and(Err(error)),
@@ -98,5 +102,51 @@ pub(super) fn edited(refusal: &Refusal) -> Error {
     match (refusal, errors.fault()) {
         (Refusal::Document(_), Wrong::Value) => Error::usage(words),
         (Refusal::Document(_), Wrong::Relation) | (Refusal::Choices(_), _) => Error::host(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edit::Value;
+
+    /// Containers that take ports of ranges which overlap, and one that publishes nothing.
+    fn source(containers: &[(&str, &str)]) -> Source {
+        let mut text = "[[network]]\nname = \"front\"\nsubnets = [\"172.28.0.0/24\"]\n\
+                        [[container]]\nname = \"h\"\nmode = \"host\"\n"
+            .to_owned();
+        for (name, port) in containers {
+            text.push_str(&format!(
+                "[[container]]\nname = \"{name}\"\nnetworks = [{{ name = \"front\" }}]\n\
+                 publish = [\"{port}\"]\n"
+            ));
+        }
+        let path = "desired.toml".to_owned();
+        Source { path, text }
+    }
+
+    #[test]
+    fn what_only_earlier_choices_allow_can_be_edited() {
+        let all = [
+            ("a", "8000-8001:80"),
+            ("b", "8001-8002:80"),
+            ("c", "8000-8001:80"),
+        ];
+        let mut earlier = Allocations::default();
+        // As verbs bring them: the last one first.
+        for those in [&all[2..], &[all[0], all[2]], &all[..]] {
+            let now = resolve(&source(those), &earlier, Surroundings::UNKNOWN);
+            earlier = now.unwrap_or_else(|error| panic!("{error}")).allocations;
+        }
+        let source = source(&all);
+        assert!(config::load(&source.path, &source.text).is_err());
+        let without_effect = Edit::Publish {
+            container: "h".to_owned(),
+            ports: vec![Value::Text("9000:90".to_owned())],
+        };
+        let edited = resolve_edited(&source, &[without_effect], &earlier, Surroundings::UNKNOWN);
+        let edited = edited.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(edited.warnings.len(), 1, "{:?}", edited.warnings);
+        assert_eq!(edited.allocations.mappings, earlier.mappings);
     }
 }
