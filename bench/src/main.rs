@@ -6,6 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
@@ -90,6 +91,7 @@ fn keep(file: &Path) -> Result<ExitCode> {
 /// Measures, writes the report and prints it.
 fn measure(arguments: &Arguments) -> Result<ExitCode> {
     stop::listen()?;
+    let began = Instant::now();
     let pace = if arguments.quick {
         Pace::QUICK
     } else {
@@ -115,6 +117,10 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
     let report = Report::new(machine, &pace, notes, rows).beside(cycles, resolution);
     report.write(&arguments.out)?;
     print!("{}", markdown::render(&report));
+    eprintln!(
+        "bench: all of it took {:.0} s",
+        began.elapsed().as_secs_f64()
+    );
     Ok(if report.is_whole() {
         ExitCode::SUCCESS
     } else {

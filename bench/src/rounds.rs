@@ -26,7 +26,7 @@ use crate::{
 pub struct Pace {
     /// Rounds, each with one figure of each contender.
     pub rounds: usize,
-    /// How many there are at most, where a target is too close to tell.
+    /// How many there are at most, where a target of a rate is too close to tell.
     pub most_rounds: usize,
     /// Slices of each contender in a round that count.
     pub slices: usize,
@@ -39,8 +39,10 @@ pub struct Pace {
     pub slice: Duration,
     /// What of each slice does not count.
     pub warm_up: Duration,
-    /// How long a slice of streams and of answers' times is: it takes more of these for a number.
+    /// How long a slice of streams is.
     pub long: Duration,
+    /// How long a slice of answers' times is: of 1,000 of them one counts for the last number.
+    pub tail: Duration,
     /// How many ports dockerd itself publishes, where there are many: it takes long for each.
     pub by_dockerd: u16,
     /// In how many rounds those take part who take seconds for a change among very many ports.
@@ -60,15 +62,16 @@ impl Pace {
         most_rounds: 17,
         slices: 3,
         spare: 2,
-        patience: Duration::from_secs(300),
+        patience: Duration::from_secs(180),
         slice: Duration::from_millis(40),
         warm_up: Duration::from_millis(8),
         long: Duration::from_millis(70),
+        tail: Duration::from_millis(100),
         by_dockerd: 100,
         slow_rounds: 7,
         hook_rounds: 21,
         runs: Runs::FULL,
-        one_by_one: Duration::from_secs(10),
+        one_by_one: Duration::from_secs(5),
     };
     /// A first impression.
     pub const QUICK: Self = Self {
@@ -80,6 +83,7 @@ impl Pace {
         slice: Duration::from_millis(25),
         warm_up: Duration::from_millis(5),
         long: Duration::from_millis(45),
+        tail: Duration::from_millis(45),
         by_dockerd: 10,
         slow_rounds: 1,
         hook_rounds: 3,
@@ -166,7 +170,8 @@ impl Plan<'_> {
         let mut rows = Vec::new();
         for round in 0..pace.most_rounds.max(pace.rounds) {
             let is_planned = round < pace.rounds;
-            if !is_planned && (!quiet.is_patient() || !is_close(&rows)) {
+            let is_wanted = self.has_shares() && is_close(&rows) && quiet.is_patient();
+            if !is_planned && !is_wanted {
                 break;
             }
             let began = Instant::now();
@@ -236,10 +241,15 @@ impl Plan<'_> {
         contenders.map(begin).collect()
     }
 
-    /// What everybody's shares of the cycles come to, where a rate is all that the load has: a slice
-    /// is enough for one. The other loads need all slices together for a number.
+    /// Whether a slice is enough for a number: a rate is all that the load has. The others need all
+    /// slices together, and scatter more than a few more rounds would change.
+    const fn has_shares(&self) -> bool {
+        matches!(self.load, Load::Rr | Load::Crr)
+    }
+
+    /// What everybody's shares of the cycles come to, where there are any.
     fn shares(&self, cycles: &[&Cycle]) -> Vec<Option<f64>> {
-        if !matches!(self.load, Load::Rr | Load::Crr) {
+        if !self.has_shares() {
             return vec![None; self.contenders.len()];
         }
         let rate = |slice: &Slice| slice.counted as f64 / slice.seconds;

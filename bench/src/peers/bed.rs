@@ -94,11 +94,12 @@ impl Bed {
     }
 }
 
-/// The kernel's bridge and routing alone.
+/// The kernel's bridge and routing alone; so many ports of the first container are asked from
+/// elsewhere.
 ///
 /// # Panics
 ///
 /// When a step fails.
-pub fn plain() -> Site {
-    Bed::make().site(Way::Direct, 1, |bed| bed)
+pub fn plain(ports: u16) -> Site {
+    Bed::make().site(Way::Direct, ports, |bed| bed)
 }

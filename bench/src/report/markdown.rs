@@ -23,8 +23,8 @@ pub fn render(report: &Report) -> String {
     let _ = writeln!(
         text,
         "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds, and up to {} \
-         where a target is too close to tell, of {} slices of {} ms each ({} ms of streams and \
-         latency), after {} ms that do not count; all contenders of a row alternate in slices. \
+         where a target is too close to tell, of {} slices of {} ms each ({} ms of streams, \
+         {} ms of latency), after {} ms that do not count; all contenders of a row alternate in slices. \
          Ratios are taken within a round: the median, in brackets between what it is 95 times in \
          100, and in parentheses the quartiles and the range.\n",
         machine.kernel,
@@ -37,6 +37,7 @@ pub fn render(report: &Report) -> String {
         report.pace.slices,
         report.pace.slice.as_millis(),
         report.pace.long.as_millis(),
+        report.pace.tail.as_millis(),
         report.pace.warm_up.as_millis(),
     );
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Result;
 
+use super::published;
 use crate::{
     peers::{
         self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, DOCKER_NO_PROXY, LOOPBACK, NFT_MAPS, PLAIN,
@@ -137,8 +138,8 @@ fn common(netbpf: &Path) -> Sites {
         Wanted::new(DOCKER_NFT, docker(Backend::Nft)),
         Wanted::new(DOCKER_LEGACY, docker(Backend::Legacy)),
         Wanted::new(NFT_MAPS, || peers::nft_maps::site(1)),
-        Wanted::new(PLAIN, || Ok(peers::bed::plain())),
-        Wanted::new(PLAIN_AGAIN, || Ok(peers::bed::plain())),
+        Wanted::new(PLAIN, || Ok(peers::bed::plain(1))),
+        Wanted::new(PLAIN_AGAIN, || Ok(peers::bed::plain(published::ASKED))),
         Wanted::new(DIRECT, || Ok(peers::direct_veth::site())),
         Wanted::new(LOOPBACK, || Ok(peers::loopback::site())),
     ])

@@ -8,7 +8,7 @@ use super::{
     path::{Path, in_both_families, no_worse_than, with_loopback_beside_streams},
 };
 use crate::{
-    peers::{DOCKER_LEGACY, DOCKER_NFT, NFT_MAPS, PLAIN, PORT, Site},
+    peers::{DOCKER_LEGACY, DOCKER_NFT, NFT_MAPS, PLAIN, PLAIN_AGAIN, PORT, Site},
     pin::Cpus,
     row::{Row, SUBJECT, Target},
     work::{Ends, Load, Number},
@@ -18,10 +18,16 @@ use crate::{
 const MANY: [u16; 4] = [100, 1_000, 5_000, 10_000];
 
 /// How many of them are asked, in turn.
-const ASKED: u16 = 128;
+pub const ASKED: u16 = 128;
 
 /// The subject with one published port, beside itself with many.
 const ONE_PORT: &str = "netbpf, 1 port";
+
+/// Two plain hosts, of which one is asked at one port and the other one at as many as the others:
+/// what is between them is what the sockets of so many ports cost, whoever leads there.
+const PLAIN_ONE: &str = "plain, 1 port";
+/// As above.
+const PLAIN_MANY: &str = "plain, 128 ports";
 
 /// The rows of this path.
 ///
@@ -37,20 +43,27 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             title: format!("outside to one of {ports} published ports"),
             works: in_both_families(&[Load::Crr]),
             ends,
-            notes: vec![format!(
-                "dockerd published {by_dockerd} ports; the rest, and what dockerd left out of these, \
+            notes: vec![
+                format!(
+                    "{PLAIN_MANY} ÷ {PLAIN_ONE} is what the sockets of so many ports cost by themselves"
+                ),
+                format!(
+                    "dockerd published {by_dockerd} ports; the rest, and what dockerd left out of these, \
                  was multiplied in the same form by iptables-restore; {} ports, spread over all, are asked in turn",
-                ports.min(ASKED)
-            )],
+                    ports.min(ASKED)
+                ),
+            ],
             targets: &|_, _, _| targets_of_many(ports),
         };
         if path.is_chosen(choice) {
             rows.extend(choice.with_ports(ports, |sites| {
                 path.measure(choice, |_, _| {
-                    let one = choice.common().choose(&[SUBJECT]);
+                    let common = choice.common().choose(&[SUBJECT, PLAIN, PLAIN_AGAIN]);
                     sites
                         .choose(&[SUBJECT, DOCKER_NFT, DOCKER_LEGACY, NFT_MAPS])
-                        .and(one.renamed(SUBJECT, ONE_PORT))
+                        .and(common.renamed(SUBJECT, ONE_PORT))
+                        .renamed(PLAIN, PLAIN_ONE)
+                        .renamed(PLAIN_AGAIN, PLAIN_MANY)
                 })
             })?);
         }

@@ -118,7 +118,8 @@ impl Load {
     pub const fn order(self, pace: &Pace) -> Order {
         let sample = match self {
             Self::Rr | Self::Crr => pace.slice,
-            Self::Stream(_) | Self::Latency => pace.long,
+            Self::Stream(_) => pace.long,
+            Self::Latency => pace.tail,
         };
         Order {
             warm_up: pace.warm_up,
