@@ -58,12 +58,20 @@ impl Choice {
     ///
     /// As [`Plan::measure`].
     pub fn measure(&self, plan: Plan<'_>) -> Result<Vec<Row>> {
+        self.with_quiet(|quiet| plan.measure(&self.pace, quiet))
+    }
+
+    /// Does some work with an eye on whether the machine is quiet.
+    ///
+    /// # Errors
+    ///
+    /// There is no reference load; what the work says.
+    pub fn with_quiet<T>(&self, work: impl FnOnce(&mut Quiet<'static>) -> Result<T>) -> Result<T> {
         let mut quiet = self.quiet.borrow_mut();
-        let quiet = match &mut *quiet {
+        work(match &mut *quiet {
             Some(quiet) => quiet,
             none => none.insert(Quiet::start(self.pace.patience)?),
-        };
-        plan.measure(&self.pace, quiet)
+        })
     }
 
     /// How many cycles were disturbed so far.
