@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{command, product, setup};
+use crate::{command, product, release, setup};
 
 /// Measures, with these arguments for the bench.
 pub fn bench(arguments: &[String]) -> Result<()> {
@@ -11,7 +11,7 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     if arguments.first().is_none_or(|first| first != "readme") {
         command::require_root("measuring in network namespaces")?;
         setup::ensure_peers()?;
-        command::run(command::cargo("build").args(["--release", "--package", "netbpf"]))?;
+        release::build()?;
     }
     product::build()?;
     let mut bench = command::program(product::path("bench")?);

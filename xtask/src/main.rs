@@ -6,6 +6,7 @@ mod command;
 mod house;
 mod kernel;
 mod product;
+mod release;
 mod run;
 mod setup;
 mod test;
@@ -53,6 +54,8 @@ enum Task {
         )]
         arguments: Vec<String>,
     },
+    /// Build the command as it is released: target/release/netbpf.
+    Release,
     /// Measure netbpf beside what people use today, and write target/bench/report.{json,md}.
     Bench {
         /// For the bench: `--quick`, `--only WORD`, …
@@ -88,6 +91,11 @@ fn perform(task: Task) -> Result<()> {
         Task::Run { keep, arguments: _ } => run::lab(keep.then_some("--keep")),
         Task::Kernel { version } => kernel::lab(&version),
         Task::Test { arguments } => test::test(&arguments),
+        Task::Release => {
+            setup::ensure()?;
+            println!("{}", release::build()?.display());
+            Ok(())
+        }
         Task::Bench { arguments } => bench::bench(&arguments),
         Task::Tidy => tidy::tidy(&setup::ensure()?),
     }
