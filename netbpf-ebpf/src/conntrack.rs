@@ -1,13 +1,17 @@
-//! The flow table: find, advance, commit, end.
+//! The flow table: find, advance, end; beside this file commit, expiry and the rooms.
 //!
 //! Both halves are written together or not at all; a reply key that is taken by another flow is
 //! never overwritten. The states themselves are `netbpf-common`'s.
 
+mod commit;
+mod expiry;
+mod rooms;
+
 use netbpf_common::{
     config::GlobalConfig,
     conntrack::{
-        Entry, NewFlow, State, Tick, entry_flags, first_state, is_initial_syn, next_datagram,
-        next_tcp, origin, way,
+        Entry, State, Tick, entry_flags, first_state, is_initial_syn, next_datagram, next_tcp,
+        origin, way,
     },
     family::Family,
     packet::{Packet, tcp_flags},
@@ -16,9 +20,14 @@ use netbpf_common::{
     wire::Mac,
 };
 
+use self::rooms::{give_slot, leave_half_open, take_slot};
+pub use self::{
+    commit::{commit_original, insert_original, insert_reply, release, reopen, reserve, take_over},
+    expiry::{sweep_flow, sweep_half_open},
+};
 use crate::{
     kernel,
-    maps::{self, Half, Place, Tables},
+    maps::{self, Half, Tables},
     policy, source,
     subprograms::Subprograms,
     way as route,
@@ -236,61 +245,6 @@ fn has_expired<F: Tables>(half: Half<F>, key: &Tuple<F>, now: Tick, config: &Glo
             .is_none_or(|partner| partner.is_idle(key.proto, now, &config.timeouts))
 }
 
-/// A place among the flows that are not half open.
-#[inline(always)]
-fn take_slot<F: Tables>(original: &Tuple<F>) -> Option<u32> {
-    let rooms = F::rooms()?;
-    let config = maps::config();
-    if rooms.flows() >= u64::from(config.max_flows) {
-        return None;
-    }
-    let slot = match F::take_free_slot() {
-        Some(slot) => slot,
-        // The cursor may run past the end when CPUs race for the last places; `flow_slots_used`
-        // is never taken for a count of flows.
-        None if rooms.flow_slots_used() < u64::from(config.max_flows) => {
-            rooms.next_flow_slot() as u32
-        }
-        None => return None,
-    };
-    if !F::set_flow(slot, original) {
-        return None;
-    }
-    rooms.add_flow();
-    Some(slot)
-}
-
-/// The place in the half-open ring for which a ticket is.
-#[inline(always)]
-fn half_open_place<F: Tables>(ticket: u32) -> Option<Place<F>> {
-    F::half_open_at(ticket.checked_rem(maps::config().max_half_open)?)
-}
-
-/// A place in the half-open ring, by its ticket. The flow that had it gives way, if it is still half
-/// open.
-#[inline(always)]
-fn take_half_open<F: Tables>(original: &Tuple<F>) -> Option<u32> {
-    let ticket = F::rooms()?.next_half_open();
-    let place = half_open_place::<F>(ticket)?;
-    let oldest = place.enter(ticket);
-    // The scratch key, for a long chain of calls begins here.
-    let key = F::key()?;
-    *key = place.key();
-    place.set_key(original);
-    if let Some(oldest) = oldest {
-        end_half_open(key, oldest);
-    }
-    Some(ticket)
-}
-
-/// Leaves the place in the half-open ring to the next one.
-#[inline(always)]
-fn leave_half_open<F: Tables>(ticket: u32) {
-    if let Some(place) = half_open_place::<F>(ticket) {
-        place.leave(ticket);
-    }
-}
-
 /// Ends the flow with this original key if it still is half open and has this ticket.
 #[inline(always)]
 fn end_half_open<F: Tables>(key: &Tuple<F>, ticket: u32) {
@@ -337,17 +291,6 @@ pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     }
 }
 
-/// Gives back a place that [`take_slot`] took. Its key goes first, for in the sweep a place with
-/// a key is somebody's.
-#[inline(always)]
-fn give_slot<F: Tables>(slot: u32) {
-    F::clear_flow(slot);
-    F::give_free_slot(slot);
-    if let Some(rooms) = F::rooms() {
-        rooms.remove_flow();
-    }
-}
-
 /// The port of the host's that a flow to the outside has for its own: the one that masquerade gave
 /// a container, or the one that a socket of the host has and must not show outside. `key` is the
 /// half's.
@@ -374,107 +317,6 @@ fn held_port<F: Tables>(half: &Entry<F>, key: &Tuple<F>) -> Option<u16> {
     to_outside.then(|| if from_host { own.get() } else { shown.get() })
 }
 
-/// Puts the scratch entry under the scratch key unless there is one; whether it did. With the
-/// original half a flow begins to hold its port.
-#[inline(always)]
-fn insert<F: Tables>(key: &Tuple<F>, entry: &Entry<F>) -> bool {
-    if !F::insert_half(key, entry) {
-        return false;
-    }
-    if entry.direction() == Direction::Original
-        && let Some(port) = held_port(entry, key)
-    {
-        maps::hold(key.proto, port, 1);
-    }
-    true
-}
-
-/// Ends the flow at a place of the flows' ring, if both halves have been idle for too long.
-///
-/// A place whose flow is none, or elsewhere, is marked, and given back when the next round finds
-/// the mark: where a flow ends while it is being promoted, nobody else does.
-#[inline(always)]
-pub fn sweep_flow<F: Tables>(slot: u32, now: Tick, config: &GlobalConfig) {
-    const LOST: u16 = 1;
-    let Some(mut key) = F::flow_at(slot) else {
-        return;
-    };
-    let mark = key.pad2;
-    key.pad2 = 0;
-    if key == Tuple::default() {
-        return;
-    }
-    let is_its_flows = F::half(&key).is_some_and(|half| {
-        half.slot == slot && half.is_promoted() && half.direction() == Direction::Original
-    });
-    match (is_its_flows, mark) {
-        (true, 0) => sweep(&key, slot, now, config, Room::Flows),
-        (true, _) => F::mark_flow(slot, 0),
-        (false, 0) => F::mark_flow(slot, LOST),
-        (false, _) => give_slot::<F>(slot),
-    }
-}
-
-/// As [`sweep_flow`], for a place of the half-open ring.
-#[inline(always)]
-pub fn sweep_half_open<F: Tables>(place: u32, now: Tick, config: &GlobalConfig) {
-    if let Some(place) = F::half_open_at(place)
-        && let Some(ticket) = place.tenant()
-    {
-        sweep(&place.key(), ticket, now, config, Room::HalfOpen);
-    }
-}
-
-/// Which ring a place is of.
-#[derive(Clone, Copy, PartialEq)]
-enum Room {
-    Flows,
-    HalfOpen,
-}
-
-#[inline(always)]
-fn sweep<F: Tables>(key: &Tuple<F>, slot: u32, now: Tick, config: &GlobalConfig, room: Room) {
-    if let Some(half) = F::half(key)
-        && half.slot == slot
-        && half.direction() == Direction::Original
-        && half.is_promoted() == (room == Room::Flows)
-        && has_expired(half, key, now, config)
-    {
-        end(half, key);
-    }
-}
-
-/// A place for a new flow in the room of its state.
-///
-/// # Errors
-///
-/// [`DropReason::ConntrackFull`].
-#[inline(always)]
-pub fn reserve<F: Tables>(flow: &NewFlow<F>) -> Result<u32, DropReason> {
-    let slot = if State::from_u8(flow.state).is_half_open() {
-        // A flow that could not be promoted later is refused now, before anybody waits for it.
-        match F::rooms() {
-            Some(rooms) if rooms.flows() < u64::from(maps::config().max_flows) => {
-                take_half_open::<F>(&flow.original)
-            }
-            _ => None,
-        }
-    } else {
-        take_slot::<F>(&flow.original)
-    };
-    slot.ok_or(DropReason::ConntrackFull)
-}
-
-/// Gives back the place of a flow that was not committed.
-#[inline(always)]
-pub fn release<F: Tables>(flow: &NewFlow<F>, slot: u32) {
-    if State::from_u8(flow.state).is_half_open() {
-        leave_half_open::<F>(slot);
-    } else {
-        give_slot::<F>(slot);
-    }
-}
-
 /// Whether a connection has ended and only waits, so that its client may begin another one with the
 /// same ports: [`reopen`] then takes its halves over where they lie.
 #[inline(always)]
@@ -482,153 +324,4 @@ fn can_be_reopened<F: Family>(half: &Entry<F>) -> bool {
     State::from_u8(half.state).can_be_recycled()
         && half.is_promoted()
         && half.direction() == Direction::Original
-}
-
-/// Begins the drafted connection in the halves of the one that the same client had by the same
-/// ports, if it is led as that one was; else that one ends. 1 if it did.
-///
-/// Its place among the full flows stays the flow's.
-#[inline(always)]
-pub fn reopen<F: Tables + Subprograms>() -> u32 {
-    let (Some(packet), Some(flow)) = (F::packet(), F::draft()) else {
-        return 0;
-    };
-    let Some(half) = F::half(&flow.original).filter(|half| can_be_reopened(half)) else {
-        return 0;
-    };
-    packet.reopens = false;
-    let (generation, now) = (maps::config().generation, kernel::now());
-    let partner = F::half(&half.partner());
-    if let Some(partner) = partner
-        && is_led_as_drafted(flow, half)
-        && is_led_as_drafted(flow, partner)
-    {
-        half.begin_again(flow.state, generation, now);
-        partner.begin_again(flow.state, generation, now);
-        return 1;
-    }
-    end(half, &flow.original);
-    0
-}
-
-/// Whether the draft would put this very half into the table.
-#[inline(always)]
-fn is_led_as_drafted<F: Tables>(flow: &NewFlow<F>, half: Half<F>) -> bool {
-    let Some(entry) = F::entry() else {
-        return false;
-    };
-    flow.write_half(half.direction(), 0, 0, Tick::default(), entry);
-    entry.is_led_as(&half)
-}
-
-/// Puts the draft's reply half into the table; 1 if its key now is this flow's.
-///
-/// An occupied key is this flow's if its original tuple is the same: then another CPU is
-/// committing the same first packet.
-#[inline(always)]
-pub fn insert_reply<F: Tables + Subprograms>(slot: u32) -> u32 {
-    let (Some(flow), Some(entry), Some(key)) = (F::draft(), F::entry(), F::key()) else {
-        return 0;
-    };
-    *key = flow.reply_key();
-    flow.write_half(
-        Direction::Reply,
-        slot,
-        maps::config().generation,
-        kernel::now(),
-        entry,
-    );
-    if insert(key, entry) {
-        return 1;
-    }
-    let Some(occupant) = F::half(key) else {
-        return 0;
-    };
-    if occupant.flags & entry_flags::REPLY != 0
-        && occupant.translated == entry.translated
-        && occupant.in_endpoint == entry.in_endpoint
-        && occupant.in_ifindex == entry.in_ifindex
-    {
-        return 1;
-    }
-    F::take_over()
-}
-
-/// Puts the draft's original half into the table; 1 if this call did.
-#[inline(always)]
-pub fn insert_original<F: Tables + Subprograms>(slot: u32) -> u32 {
-    let (Some(flow), Some(entry), Some(key)) = (F::draft(), F::entry(), F::key()) else {
-        return 0;
-    };
-    *key = flow.original;
-    flow.write_half(
-        Direction::Original,
-        slot,
-        maps::config().generation,
-        kernel::now(),
-        entry,
-    );
-    if insert(key, entry) {
-        return 1;
-    }
-    let Some(occupant) = F::half(key) else {
-        return 0;
-    };
-    if occupant.in_ifindex == entry.in_ifindex
-        && occupant.in_endpoint == entry.in_endpoint
-        && occupant.direction() == Direction::Original
-    {
-        return 0;
-    }
-    F::take_over()
-}
-
-/// Takes the scratch key over for the scratch entry, if the flow that has it has expired, or is
-/// one that policy would end at its next packet: another endpoint has the address now, or the
-/// mapping is gone. 1 if it did.
-///
-/// A SYN also takes the place of a connection that has ended and only waits, if nothing translates
-/// the new one: its client has the right to this port, and no other can be chosen.
-#[inline(always)]
-pub fn take_over<F: Tables>() -> u32 {
-    let (Some(entry), Some(key)) = (F::entry(), F::key()) else {
-        return 0;
-    };
-    let Some(occupant) = F::half(key) else {
-        return 0;
-    };
-    let config = maps::config();
-    let is_orphaned = occupant.generation != config.generation && !policy::ends_stand(occupant);
-    let is_over = key.proto == proto::TCP
-        && State::from_u8(occupant.state).can_be_recycled()
-        && entry.flags & entry_flags::REWRITE == 0
-        && F::packet().is_some_and(|packet| is_initial_syn(packet.tcp_flags));
-    if !is_orphaned && !is_over && !has_expired(occupant, key, kernel::now(), config) {
-        return 0;
-    }
-    end(occupant, key);
-    u32::from(insert(key, entry))
-}
-
-/// Commits the draft's original half, once the reply half is in.
-///
-/// # Errors
-///
-/// [`DropReason::TupleTaken`], where the key is another flow's. That another CPU committed this
-/// same flow first is no error.
-#[inline(always)]
-pub fn commit_original<F: Tables + Subprograms>(
-    flow: &NewFlow<F>,
-    slot: u32,
-) -> Result<(), DropReason> {
-    if F::insert_original(slot) != 0 {
-        return Ok(());
-    }
-    release(flow, slot);
-    // The reply half stays only if it is the winner's as well.
-    let winner = find(&flow.original, flow.from.ifindex);
-    if winner.is_none_or(|half| half.translated != flow.translated) {
-        F::remove_half(&flow.reply_key());
-    }
-    winner.map(|_| ()).ok_or(DropReason::TupleTaken)
 }

@@ -6,6 +6,7 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 use super::{State::*, *};
 use crate::{
     arbitrary::{Draw, direction, flow, protocol, state},
+    packet::tcp_flags::ACK,
     tuple::Direction::{Original, Reply},
 };
 
