@@ -25,6 +25,7 @@ mod log;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
 };
 
 use self::files::{Doing as _, boot_id, read, remove_file, write_durably};
@@ -110,6 +111,14 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Replaced {
     _old: Option<fs::File>,
+}
+
+impl Replaced {
+    /// Gives the blocks of several back where nobody waits for it.
+    pub fn give_back(all: Vec<Self>) {
+        // Without a thread they are given back at once.
+        let _ = thread::Builder::new().spawn(move || drop(all));
+    }
 }
 
 /// Where the state of one instance is.

@@ -5,7 +5,7 @@
 //! comes to the same where both can be had. The order of the steps is that of [`super::steps`], and
 //! so is the journal: a kill leads back.
 
-use std::collections::VecDeque;
+use std::mem;
 
 use anyhow::Result;
 
@@ -41,7 +41,7 @@ pub struct Known {
     maps: Maps,
     journal: Journal,
     allocated: Allocated,
-    replaced: VecDeque<Replaced>,
+    replaced: Vec<Replaced>,
 }
 
 /// How many documents that were replaced may wait until their blocks are given back.
@@ -99,7 +99,7 @@ impl Known {
             maps: Maps::open(&PinDirs::of(instance.name()).maps)?,
             journal: kept.journal,
             allocated: kept.allocated,
-            replaced: VecDeque::new(),
+            replaced: Vec::new(),
         })
     }
 
@@ -116,14 +116,14 @@ impl Known {
 
     /// Does what can wait for long no more.
     pub fn tidy(&mut self) {
-        while self.replaced.len() > REPLACED_MAX {
-            self.replaced.pop_front();
+        if self.replaced.len() > REPLACED_MAX {
+            self.rest();
         }
     }
 
     /// Does what can wait.
     pub fn rest(&mut self) {
-        self.replaced.clear();
+        Replaced::give_back(mem::take(&mut self.replaced));
     }
 
     /// Makes a change, if it is of one container's ports and plain.
@@ -279,7 +279,7 @@ impl Known {
         self.allocated.change(self.allocations(ports))?;
         let (instance, text) = (changing.instance, self.opened.text());
         let replaced = instance.write_desired(changing.lock, text)?;
-        self.replaced.push_back(replaced);
+        self.replaced.push(replaced);
         self.fingerprint = fingerprint(self.opened.text());
         // The change is made. Who finds it unfinished in the journal sees by the document that it is.
         let told = self.journal.finish().and_then(|()| self.allocated.tidy());
