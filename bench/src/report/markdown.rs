@@ -146,6 +146,13 @@ pub fn sentence(target: &Target, judgement: &Judgement, unit: &str) -> String {
     }
 }
 
+/// A ratio, and between what it is.
+pub fn ratio_and_interval(spread: &Spread) -> String {
+    let digits = |value| format!("{value:.3}");
+    let (median, interval) = (digits(spread.median), interval(spread, digits));
+    format!("{median} {interval}")
+}
+
 /// Between what a median is, in brackets.
 fn interval(spread: &Spread, digits: impl Fn(f64) -> String) -> String {
     spread.interval.map_or_else(
@@ -190,11 +197,7 @@ pub fn disturbances(cycles: Cycles) -> String {
 /// How two hosts compare that are alike, in words, for each number of each load.
 pub fn resolutions(resolution: &[Resolution]) -> Vec<String> {
     let words = |it: &Resolution| match &it.spread {
-        Some(spread) => {
-            let digits = |value| format!("{value:.3}");
-            let (median, interval) = (digits(spread.median), interval(spread, digits));
-            format!("{}: {median} {interval}", it.title)
-        }
+        Some(spread) => format!("{}: {}", it.title, ratio_and_interval(spread)),
         None => format!("{}: not measured", it.title),
     };
     resolution.iter().map(words).collect()

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     peers::{DOCKER_LEGACY, DOCKER_NFT, NFT_MAPS, PLAIN, PLAIN_AGAIN, PORT, Site},
     pin::Cpus,
+    report::markdown,
     row::{Row, SUBJECT, Target},
     work::{Ends, Load, Number},
 };
@@ -43,20 +44,16 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
             title: format!("outside to one of {ports} published ports"),
             works: in_both_families(&[Load::Crr]),
             ends,
-            notes: vec![
-                format!(
-                    "{PLAIN_MANY} ÷ {PLAIN_ONE} is what the sockets of so many ports cost by themselves"
-                ),
-                format!(
-                    "dockerd published {by_dockerd} ports; the rest, and what dockerd left out of these, \
-                 was multiplied in the same form by iptables-restore; {} ports, spread over all, are asked in turn",
-                    ports.min(ASKED)
-                ),
-            ],
+            notes: vec![format!(
+                "dockerd published {by_dockerd} ports; the rest, and what dockerd left out of these, \
+                 was multiplied in the same form by iptables-restore; {} ports, spread over all, \
+                 are asked in turn",
+                ports.min(ASKED)
+            )],
             targets: &|_, _, _| targets_of_many(ports),
         };
         if path.is_chosen(choice) {
-            rows.extend(choice.with_ports(ports, |sites| {
+            let mut measured = choice.with_ports(ports, |sites| {
                 path.measure(choice, |_, _| {
                     let common = choice.common().choose(&[SUBJECT, PLAIN, PLAIN_AGAIN]);
                     sites
@@ -65,10 +62,22 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
                         .renamed(PLAIN, PLAIN_ONE)
                         .renamed(PLAIN_AGAIN, PLAIN_MANY)
                 })
-            })?);
+            })?;
+            measured.iter_mut().for_each(note_sockets);
+            rows.extend(measured);
         }
     }
     Ok(rows)
+}
+
+/// Says of a row of many ports what is no dataplane's doing.
+fn note_sockets(row: &mut Row) {
+    if let Some(spread) = row.between(PLAIN_MANY, PLAIN_ONE) {
+        row.notes.push(format!(
+            "what the sockets of so many ports cost by themselves: {PLAIN_MANY} ÷ {PLAIN_ONE} is {}",
+            markdown::ratio_and_interval(&spread)
+        ));
+    }
 }
 
 fn one(choice: &Choice) -> Result<Vec<Row>> {
