@@ -91,6 +91,9 @@ pub struct Service {
     pub backends: u8,
     /// The last number of the virtual IP.
     last: u8,
+    /// Its port, and that of its backends: another one for each, for a connection that begins where
+    /// one by another virtual IP still waits in the backend is refused at first.
+    port: u16,
 }
 
 impl Service {
@@ -99,23 +102,25 @@ impl Service {
         Self {
             backends: 2,
             last: 254,
+            port: PORT,
         },
         Self {
             backends: 100,
             last: 253,
+            port: PORT + 2,
         },
     ];
 
     /// The virtual IP's port.
     pub fn virtual_ip(self, family: Family) -> SocketAddr {
-        SocketAddr::new(addr(family, self.last), PORT)
+        SocketAddr::new(addr(family, self.last), self.port)
     }
 
     /// The backends' own addresses, at a port that the virtual IP does not lead to: both are
     /// asked in turn.
     pub fn direct(self, family: Family) -> Vec<SocketAddr> {
         (0..self.backends)
-            .map(|number| SocketAddr::new(addr(family, number + FIRST_BACKEND), PORT + 1))
+            .map(|number| SocketAddr::new(addr(family, number + FIRST_BACKEND), self.port + 1))
             .collect()
     }
 
@@ -125,11 +130,12 @@ impl Service {
             .collect();
         format!(
             "[[service]]\nname = \"pool{0}\"\nnetwork = \"front\"\nvip = [\"{1}\", \"{2}\"]\n\
-             ports = [\"{PORT}:{PORT}\"]\nbackends = [{3}]\nscheduler = \"random\"\n",
+             ports = [\"{4}:{4}\"]\nbackends = [{3}]\nscheduler = \"random\"\n",
             self.backends,
             addr(Family::V4, self.last),
             addr(Family::V6, self.last),
-            listed.join(", ")
+            listed.join(", "),
+            self.port
         )
     }
 }
@@ -138,7 +144,7 @@ impl Service {
 const FIRST_BACKEND: u8 = 100;
 
 impl Pool {
-    /// Makes it. [`PORT`] of each virtual IP leads to [`PORT`] of its backends.
+    /// Makes it. The port of each virtual IP leads to the same one of its backends.
     ///
     /// # Errors
     ///
