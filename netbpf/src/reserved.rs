@@ -53,8 +53,11 @@ impl Sign {
 }
 
 impl Drop for Sign {
+    /// A file without our lock is another's, or tells nobody anything.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.lock.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -84,5 +87,18 @@ mod tests {
         sign.put_up().unwrap();
         drop(sign);
         assert!(!is_up(&instance));
+    }
+
+    #[test]
+    fn sign_that_is_down_leaves_the_file_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = Instance::under(dir.path(), "sign");
+        fs::create_dir_all(instance.run_dir()).unwrap();
+        let (mut ending, mut begun) = (Sign::new(&instance), Sign::new(&instance));
+        ending.put_up().unwrap();
+        ending.take_down();
+        begun.put_up().unwrap();
+        drop(ending);
+        assert!(is_up(&instance));
     }
 }

@@ -4,6 +4,7 @@
 //! place that changes things; a command that finds it dead does the change itself.
 
 mod caller;
+mod claim;
 mod control;
 
 use std::{
@@ -30,8 +31,8 @@ use nix::{
 
 pub use self::caller::{apply, edit, purge};
 use self::{
-    caller::pid_file_of,
-    control::{Asked, Clients, Letter, Request, Response, connect, listen, send, socket_of},
+    claim::Claim,
+    control::{Asked, Clients, Letter, Request, Response, listen, send, socket_of},
 };
 use crate::{
     display,
@@ -90,18 +91,17 @@ struct Run<'a> {
 ///
 /// When the document can't be read or applied at the start, or another `run` lives.
 pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> {
-    if connect(instance)?.is_some() {
-        let name = instance.name();
-        return Err(Error::host(format!("instance {name} already has a running netbpf")).into());
-    }
     // Blocked before the first change, so that a signal never falls between two steps.
     let signals = signals()?;
     // Before the first look at the host, so that no change after it is missed.
     let watch = Watch::open()?;
     let document = file.map(read).transpose()?;
+    // Let go last of all, when ports and files are given back.
+    let mut claim = Claim::take(instance)?;
     let mut keeper = Keeper::lasting();
     let report = keeper.apply(host, instance, document.as_ref(), Options::default())?;
     log_changes(&report);
+    claim.tell(instance)?;
     let mut run = Run {
         host,
         instance,
@@ -113,15 +113,12 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
         keeper,
         sign: Sign::new(instance),
     };
-    write_pid(instance)?;
     run.tell_reserved();
     tracing::info!(instance = instance.name(), "ready");
     notify("READY=1");
     let ended = run.serve();
     let _ = fs::remove_file(socket_of(instance));
     run.answer_the_last();
-    // A purge takes who has no such file for gone.
-    let _ = fs::remove_file(pid_file_of(instance));
     ended
 }
 
@@ -146,12 +143,6 @@ fn signals() -> Result<SignalFd> {
     }
     mask.thread_block().context("failed to block signals")?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).context("failed to listen for signals")
-}
-
-fn write_pid(instance: &Instance) -> Result<()> {
-    let path = pid_file_of(instance);
-    fs::write(&path, format!("{}\n", std::process::id()))
-        .with_context(|| format!("failed to write {}", path.display()))
 }
 
 fn log_changes(report: &Report) {

@@ -18,7 +18,9 @@ pub(super) fn kept(before: &str, after: String) -> String {
         .collect();
     let begin = count_same(old.iter().zip(&new));
     let end = count_same(old[begin..].iter().rev().zip(new[begin..].iter().rev()));
-    let is_long = old.iter().filter(|line| line.ends_with("\r\n")).count() * 2 > old.len();
+    // A last line may have no end.
+    let ends = |end| old.iter().filter(|line| line.ends_with(end)).count();
+    let is_long = ends("\r\n") * 2 > ends("\n");
     let mut text = mark.to_owned();
     text.extend(old[..begin].iter().copied());
     for line in &new[begin..new.len() - end] {
@@ -79,6 +81,18 @@ mod tests {
             }
             assert_eq!(opened.text(), spelt(&plain));
         }
+    }
+
+    #[test]
+    fn lines_end_as_most_do_where_the_last_has_no_end() {
+        let network = Edit::Add {
+            kind: Kind::Network,
+            name: "front".to_owned(),
+            keys: Keys::default(),
+        };
+        let text = apply("[host]\r\nuplinks = []", &[network]).unwrap();
+        assert!(text.contains("[[network]]\r\n"), "{text:?}");
+        assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Read as _,
-    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +14,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::control::{Letter, Request, Response, ask, connect};
+use super::{
+    claim::pid_file_of,
+    control::{Letter, Request, Response, ask, connect},
+};
 use crate::{
     edit::Edit,
     error::Error,
@@ -136,8 +138,4 @@ fn living(instance: &Instance) -> Option<Pid> {
         .ok()?;
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (command.trim() == "netbpf").then(|| Pid::from_raw(pid))
-}
-
-pub(super) fn pid_file_of(instance: &Instance) -> PathBuf {
-    instance.run_dir().join("pid")
 }
