@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::committed;
 use crate::{
     cli::Listing,
+    config::Wanted,
     display::{self, Row, joined},
     error::Error,
     model::{Container, Family, Model, PortBinding, Proto},
@@ -61,11 +62,14 @@ impl<'m> PortRow<'m> {
         format!("{}/{}", self.host_port.map_or(own, host), self.proto)
     }
 
+    /// The host's address and port; `None` where it is reached without one.
+    fn host_address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.host_ip, self.host_port?))
+    }
+
     fn host(&self) -> String {
-        match self.host_port {
-            Some(port) => SocketAddr::new(self.host_ip, port).to_string(),
-            None => "-".to_owned(),
-        }
+        self.host_address()
+            .map_or_else(|| "-".to_owned(), |address| address.to_string())
     }
 }
 
@@ -125,10 +129,12 @@ pub(super) fn ls_container(instance: &Instance, name: &str, listing: Listing) ->
     display::print(&docker_port(&rows).concat())
 }
 
-/// The ports of a container that a change has added, as `docker port` prints them.
+/// The ports of a container that were asked for and added, as `docker port` prints them. Others
+/// come with them where what stood was lost: after a boot.
 pub(super) fn lines_of_new(
     instance: &Instance,
     container: &str,
+    wanted: &Wanted,
     report: &Report,
 ) -> Result<String> {
     let changes = report.changes.iter();
@@ -138,27 +144,43 @@ pub(super) fn lines_of_new(
     // The change says all there is to say, but for containers that are reached without a port of
     // the host.
     if new.iter().all(|change| change.to.is_some()) {
-        return Ok(told(container, &new).concat());
+        return Ok(told(container, wanted, &new).concat());
     }
     let model = committed::model(instance)?;
     let mut rows = rows_of(&model);
     rows.retain(|row| {
         let name = row.reached_by();
-        row.container == container && new.iter().any(|change| change.name == name)
+        row.container == container
+            && new.iter().any(|change| change.name == name)
+            && wanted.can_be(row.container_port, row.proto, row.host_address())
     });
     Ok(docker_port(&rows).concat())
 }
 
 /// The ports of a container among those that a change has added, as they were asked for.
-fn told(container: &str, new: &[&Change]) -> Vec<String> {
-    let line_of = |change: &&Change| {
-        let to = change.to.as_ref().filter(|to| to.container == container)?;
-        let (host, proto) = change.name.rsplit_once('/')?;
-        Some((to.mapping, format!("{}/{proto} -> {host}\n", to.port)))
-    };
-    let mut lines: Vec<(u32, String)> = new.iter().filter_map(line_of).collect();
+fn told(container: &str, wanted: &Wanted, new: &[&Change]) -> Vec<String> {
+    let mut lines: Vec<(u32, String)> = new
+        .iter()
+        .filter_map(|change| line_of(change, container, wanted))
+        .collect();
     lines.sort_by_key(|(mapping, _)| *mapping);
+    // Who was asked for last has the highest ids.
+    let mut ids: Vec<u32> = lines.iter().map(|(mapping, _)| *mapping).collect();
+    ids.dedup();
+    let older = ids.len().saturating_sub(wanted.count());
+    let ids = &ids[older..];
+    lines.retain(|(mapping, _)| ids.contains(mapping));
     lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The line of a port of a container that can have been asked for, with its mapping.
+fn line_of(change: &Change, container: &str, wanted: &Wanted) -> Option<(u32, String)> {
+    let to = change.to.as_ref().filter(|to| to.container == container)?;
+    let (host, proto) = change.name.rsplit_once('/')?;
+    let mut protos = [Proto::Tcp, Proto::Udp].into_iter();
+    let known = protos.find(|known| known.name() == proto)?;
+    let is_wanted = wanted.can_be(to.port, known, Some(host.parse().ok()?));
+    is_wanted.then(|| (to.mapping, format!("{}/{proto} -> {host}\n", to.port)))
 }
 
 fn docker_port(rows: &[PortRow<'_>]) -> Vec<String> {
@@ -214,7 +236,11 @@ mod tests {
             ..Change::new(Action::Add, "port", name, "")
         };
         let instance = Instance::new("there is none");
-        let new = |changes| lines_of_new(&instance, "web", &Report::from(changes)).unwrap();
+        let new = |specs: &[&str], changes| {
+            let specs: Vec<String> = specs.iter().map(|&spec| spec.to_owned()).collect();
+            let wanted = Wanted::read(&specs);
+            lines_of_new(&instance, "web", &wanted, &Report::from(changes)).unwrap()
+        };
         let changes = vec![
             port("0.0.0.0:8080/udp", "web", (81, 9)),
             port("0.0.0.0:8081/tcp", "web", (80, 8)),
@@ -226,10 +252,26 @@ mod tests {
             port("[::]:8081/tcp", "web", (80, 8)),
         ];
         assert_eq!(
-            new(changes),
+            new(&["8081:80", "8080:81/udp"], changes.clone()),
             "80/tcp -> 0.0.0.0:8081\n80/tcp -> [::]:8081\n81/udp -> 0.0.0.0:8080\n"
         );
-        assert_eq!(new(Vec::new()), "");
+        // What stood was lost and comes with it.
+        assert_eq!(
+            new(&["8080:81/udp"], changes.clone()),
+            "81/udp -> 0.0.0.0:8080\n"
+        );
+        let chosen = vec![
+            port("0.0.0.0:8081/tcp", "web", (80, 3)),
+            port("0.0.0.0:32768/tcp", "web", (80, 8)),
+            port("[::]:32768/tcp", "web", (80, 8)),
+        ];
+        assert_eq!(
+            new(&["80"], chosen),
+            "80/tcp -> 0.0.0.0:32768\n80/tcp -> [::]:32768\n"
+        );
+        assert_eq!(new(&["7-9:80"], changes.clone()), "");
+        assert_eq!(new(&["127.0.0.1:8081:80"], changes), "");
+        assert_eq!(new(&["80"], Vec::new()), "");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::Asked;
 use crate::{
     cli::{Cli, PortAdd, PortRm},
     commands::port,
+    config::Wanted,
     edit::{Edit, Keys, Value},
     state::Instance,
 };
@@ -20,7 +21,8 @@ pub(in crate::commands) fn add(cli: &Cli, instance: &Instance, add: &PortAdd) ->
     };
     let report = asked.report(vec![change_of(add)])?;
     asked.show(&report, || {
-        port::lines_of_new(instance, &add.container, &report)
+        let wanted = Wanted::read(&add.specs);
+        port::lines_of_new(instance, &add.container, &wanted, &report)
     })
 }
 
