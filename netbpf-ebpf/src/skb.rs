@@ -39,6 +39,9 @@ const USUAL_HEADERS: usize = L3 + Ipv4Hdr::LEN + TcpHdr::LEN;
 /// The furthest offset at which a header may start, which keeps the verifier's sums small.
 const MAX_OFFSET: usize = 0x7ff;
 
+/// The bits of a tag that are the id of a VLAN (IEEE 802.1Q, 9.6).
+const VLAN_ID: u16 = 0x0fff;
+
 /// `pkt_type` of a frame addressed to us, and of one addressed to another host
 /// (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
@@ -158,9 +161,16 @@ impl Skb {
     /// priority alone (IEEE 802.1Q, 9.6).
     #[inline(always)]
     pub fn has_vlan(self) -> bool {
-        const VLAN_ID: u32 = 0x0fff;
         // SAFETY: see `len`.
-        unsafe { (*self.0).vlan_present != 0 && (*self.0).vlan_tci & VLAN_ID != 0 }
+        unsafe { (*self.0).vlan_present != 0 && (*self.0).vlan_tci & u32::from(VLAN_ID) != 0 }
+    }
+
+    /// Whether the tag that a frame still has, behind the one that the device took off, names a
+    /// VLAN.
+    #[inline(always)]
+    pub fn is_second_tag_of_vlan(self) -> bool {
+        self.read::<u16>(EthHdr::LEN)
+            .is_some_and(|control| u16::from_be(control) & VLAN_ID != 0)
     }
 
     /// Whether the packet has any VLAN tag beside its bytes.

@@ -22,6 +22,10 @@ use crate::{
     skb::Skb,
 };
 
+/// EtherTypes of tags (IEEE 802.1Q, 9.6).
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
+
 /// The hook.
 #[inline(always)]
 pub fn from_netdev(skb: Skb) -> i32 {
@@ -36,6 +40,10 @@ pub fn from_netdev(skb: Skb) -> i32 {
         }
         Some(V4::ETHER_TYPE) => stages::<V4>(skb),
         Some(V6::ETHER_TYPE) => stages::<V6>(skb),
+        // The stack would take this tag off as well, and the packet would be the device's own.
+        Some(VLAN | SERVICE_VLAN) if !skb.is_second_tag_of_vlan() => {
+            refuse(Hook::FromNetdev, skb, DropReason::UnsupportedEtherType)
+        }
         _ => finish(Hook::FromNetdev, skb, Verdict::PASS),
     }
 }

@@ -366,6 +366,18 @@ fn a_tagged_frame_is_not_ours() {
         send_frames(client.path(), "eth0", &[tagged(&syn, 0)]);
         wait_until("one flow is known", PATIENCE, || flows() >= count);
         assert_eq!(flows(), count);
+        // Behind a second one the stack would find the packet, and no hook would have seen it.
+        let before = dropped(&scene, "unsupported_ether_type");
+        let twice = tagged(&tagged(&syn, 0), 0);
+        send_frames(
+            client.path(),
+            "eth0",
+            &[twice, tagged(&tagged(&syn, 42), 0)],
+        );
+        wait_until("the one without a VLAN is dropped", PATIENCE, || {
+            dropped(&scene, "unsupported_ether_type") > before
+        });
+        assert_eq!(dropped(&scene, "unsupported_ether_type"), before + 1);
         let from = addr(["172.28.0.11", "fd00:28::11"], family);
         let far = SocketAddr::new(family.far(), OWN_SERVICE);
         let ask = Frame::udp(SocketAddr::new(from, 4000), far);
