@@ -243,7 +243,7 @@ pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Error> {
     for edit in edits {
         edit.apply(&mut document)?;
     }
-    Ok(spelling::kept(text, document.to_string()))
+    spelling::kept(text, document.to_string())
 }
 
 fn read(text: &str) -> Result<DocumentMut, Error> {

@@ -38,7 +38,7 @@ impl Opened {
         edit.apply(&mut self.document)?;
         let sewn = old.zip(self.ports(edit));
         if !sewn.is_some_and(|(old, new)| self.sew(&old, &new)) {
-            self.text = kept(&self.text, self.document.to_string());
+            self.text = kept(&self.text, self.document.to_string())?;
         }
         Ok(())
     }

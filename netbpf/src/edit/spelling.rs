@@ -1,15 +1,31 @@
-//! What an edit must not take from a document and its parser does not keep: a byte-order mark, and
-//! lines that end in a carriage return and a line feed.
+//! What an edit must not take from a document and its parser does not keep: a byte-order mark,
+//! lines that end in a carriage return and a line feed, and a last line that has no end.
+
+use super::read;
+use crate::error::Error;
 
 /// The mark that some editors begin a file with.
 const MARK: &str = "\u{feff}";
 
 /// `after`, which an edit has made of `before`, with the mark and the line ends of that: lines that
 /// stand unchanged before and behind the change are as they were, those between end as most do.
-pub(super) fn kept(before: &str, after: String) -> String {
-    if !before.starts_with(MARK) && !before.contains('\r') {
-        return after;
+///
+/// # Errors
+///
+/// [`Error::Host`]: what came of it can't be read. What has line feeds alone is not read again.
+pub(super) fn kept(before: &str, mut after: String) -> Result<String, Error> {
+    if !before.is_empty() && !before.ends_with('\n') && after.ends_with('\n') {
+        after.pop();
     }
+    if !before.starts_with(MARK) && !before.contains('\r') {
+        return Ok(after);
+    }
+    let text = respelt(before, &after);
+    read(&text)?;
+    Ok(text)
+}
+
+fn respelt(before: &str, after: &str) -> String {
     let (mark, before) = before.split_at(before.strip_prefix(MARK).map_or(0, |_| MARK.len()));
     let old: Vec<&str> = before.split_inclusive('\n').collect();
     let new: Vec<&str> = after
@@ -24,7 +40,7 @@ pub(super) fn kept(before: &str, after: String) -> String {
     let mut text = mark.to_owned();
     text.extend(old[..begin].iter().copied());
     for line in &new[begin..new.len() - end] {
-        match line.strip_suffix('\n') {
+        match bare(line) {
             Some(line) if is_long => text.extend([line, "\r\n"]),
             _ => text.push_str(line),
         }
@@ -36,13 +52,23 @@ pub(super) fn kept(before: &str, after: String) -> String {
 /// How many lines are the same but for their ends, until the first that is not.
 fn count_same<'t>(pairs: impl Iterator<Item = (&'t &'t str, &'t &'t str)>) -> usize {
     pairs
-        .take_while(|(old, new)| old.replace("\r\n", "\n") == **new)
+        .take_while(|(old, new)| match (bare(old), bare(new)) {
+            (Some(old), Some(new)) => old == new,
+            _ => old == new,
+        })
         .count()
+}
+
+/// A line without its end, if it has one. Lines of strings come from the parser with the end that
+/// they had.
+fn bare(line: &str) -> Option<&str> {
+    let line = line.strip_suffix('\n')?;
+    Some(line.strip_suffix('\r').unwrap_or(line))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::*;
+    use super::{super::*, kept};
 
     const DOCUMENT: &str = "# mine\n[[container]]\nname = \"c0\"\npublish = [\n  \"1:1\",\n  \
                             \"2:2\",\n] # ports\n\n[[container]]\nname = \"c1\"\n";
@@ -104,5 +130,34 @@ mod tests {
         assert!(text.starts_with("# mine\r\n[[container]]\n"), "{text:?}");
         assert!(text.ends_with("\"c1\"\r\n"), "{text:?}");
         assert_eq!(text.matches('\r').count(), 2, "{text:?}");
+    }
+
+    #[test]
+    fn lines_of_a_string_keep_their_ends() {
+        let document = "[[container]]\nname = \"c0\"\npublish = [\"1:1\", \"\"\"\n2:2\"\"\"]\n\
+                        [[container]]\nname = \"c1\"\npublish = [\"5:5\"]\n"
+            .replace('\n', "\r\n");
+        let new = document.replace("2:2\"\"\"]", "2:2\"\"\", \"3:3\"]");
+        assert_eq!(apply(&document, &[add()]).unwrap(), new);
+        let mut opened = Opened::read(&document).unwrap();
+        opened.apply(&add()).unwrap();
+        assert_eq!(opened.text(), new);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_not_handed_out() {
+        let before = "a = 1\r\n";
+        assert!(kept(before, "a = 1\n".to_owned()).is_ok());
+        assert!(kept(before, "a = \"\n".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_document_without_a_final_line_end_stays_without() {
+        for end in ["\n", "\r\n"] {
+            let spelt = |text: &str| text.trim_end().replace('\n', end);
+            let plain = apply(DOCUMENT, &edits()).unwrap();
+            let document = spelt(DOCUMENT);
+            assert_eq!(apply(&document, &edits()).unwrap(), spelt(&plain));
+        }
     }
 }
