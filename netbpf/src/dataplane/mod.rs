@@ -33,7 +33,7 @@ use netbpf_common::{
 
 use self::maps::Sizes;
 pub use self::pin::finish_links;
-use crate::host::{bpffs::PinDirs, link::Framing};
+use crate::host::{bpffs::PinDirs, kernel::Features, link::Framing};
 
 /// The object with all programs, as it was built with this binary; empty where the build was told
 /// to leave it out.
@@ -157,17 +157,23 @@ pub struct ObjectMark {
     pub version: String,
     /// The ABI of its maps.
     pub abi_version: u32,
-    /// A hash of the object.
+    /// A hash of the object and its constants.
     pub hash: u64,
 }
 
+/// Tells apart what the object's constants are set to. Where nobody can say what the kernel has,
+/// nothing is loaded.
+fn constants() -> u64 {
+    Features::detect().map_or(0, Features::constants)
+}
+
 impl ObjectMark {
-    /// The mark of the object in this binary.
+    /// The mark of the object in this binary, with its constants set for this kernel.
     pub fn own() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi_version: ABI_VERSION,
-            hash: OBJECT_HASH,
+            hash: OBJECT_HASH ^ constants(),
         }
     }
 

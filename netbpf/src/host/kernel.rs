@@ -159,6 +159,18 @@ impl Features {
         Ok(*DETECTED.get_or_init(|| Self::of(&strings, release, &without)))
     }
 
+    /// A number that differs where one of the features does that the programs are told of.
+    pub fn constants(self) -> u64 {
+        [
+            self.fib_skip_neigh,
+            self.fib_lookup_src,
+            self.bpf_f_ipv6,
+            self.redirect_peer_scrub,
+        ]
+        .into_iter()
+        .fold(0, |bits, is_used| bits << 1 | u64::from(is_used))
+    }
+
     fn of(strings: &[u8], release: Option<Release>, without: &str) -> Self {
         let mut used = Self::NAMES
             .into_iter()

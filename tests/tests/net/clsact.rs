@@ -59,6 +59,22 @@ fn every_way_works(scene: &Scene, log: &Log) {
     }
 }
 
+/// What the programs were told of the kernel is part of them: the next apply sees another one.
+#[test]
+fn programs_are_loaded_anew_for_another_kernel() {
+    let mut scene = old_kernel();
+    scene.apply(&every_uplink());
+    let newer = netbpf_tests::product::Instance::new(&scene.topology.id, &scene.topology.host);
+    scene.instance.keep();
+    scene.instance = newer;
+    scene.apply(&every_uplink());
+    let log = Log::default();
+    let _client = serve(scene.topology.client.path(), "client", &[OWN_SERVICE], &log);
+    let _web = serve(&scene.container("web"), "web", &[80], &log);
+    every_way_works(&scene, &log);
+    assert_eq!(scene.apply(&every_uplink())["changed"], false);
+}
+
 #[test]
 fn an_older_kernel_gets_filters_and_gives_them_back() {
     let scene = old_kernel();
