@@ -5,19 +5,21 @@ use std::net::IpAddr;
 use toml_edit::{TableLike, Value as TomlValue};
 
 use super::{
-    Value,
-    tables::{Entries, entries, entries_or_new, name_of},
+    Value, not_a_list,
+    tables::{Entries, append, entries, entries_or_new, name_of},
 };
 use crate::error::Error;
 
 /// Appends entries.
 pub(super) fn add(container: &mut dyn TableLike, ports: &[Value]) -> Result<(), Error> {
-    let there = entries_or_new(container, "publish", Entries::new_inline);
-    let Some(Entries::Inline(list)) = there else {
-        return Err(Error::host("publish of the desired state is not a list"));
-    };
+    let mut there = entries_or_new(container, "publish", Entries::new_inline)
+        .ok_or_else(|| not_a_list("publish"))?;
     for port in ports {
-        super::tables::append(list, port.into());
+        match (&mut there, port) {
+            (Entries::Inline(list), _) => append(list, port.into()),
+            (Entries::Tables(_), Value::Table(keys)) => there.push(keys.iter()),
+            (Entries::Tables(_), _) => there.push(std::iter::once(("port", port.into()))),
+        }
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub(super) fn entries_or_new<'d>(
     new: fn() -> Item,
 ) -> Option<Entries<'d>> {
     if table.get(key).is_none_or(Item::is_none) {
+        close_up(table);
         table.insert(key, new());
     }
     entries(table, key)
@@ -188,15 +189,12 @@ fn space_before(prefix: &str, comment: &str, is_only: bool) -> String {
 }
 
 /// Takes a value out of a list, and with it the comment behind it: what stands behind the one
-/// before stays.
+/// before, or behind the bracket that opens the list, stays.
 fn take(list: &mut Array, index: usize) {
     let trailing = list.trailing().as_str().unwrap_or_default().to_owned();
     let gone = list.remove(index);
     let (before, suffix) = text_of(gone.decor());
-    let behind_previous = match before.find('\n') {
-        Some(line) if index > 0 => &before[..line],
-        _ => "",
-    };
+    let behind_previous = before.find('\n').map_or("", |line| &before[..line]);
     let rest = |text: &str| match text.find('\n') {
         Some(line) => format!("{behind_previous}{}", &text[line..]),
         None if behind_previous.contains('#') => format!("{behind_previous}\n{text}"),
@@ -241,7 +239,8 @@ pub(super) fn remove_entry(document: &mut DocumentMut, key: &str, name: &str) {
 
 /// Which comments above a table are not its own, and where it stands.
 fn left_behind(table: &Table) -> Option<(String, isize)> {
-    let (prefix, _) = text_of(table.decor());
+    // A line may end in a carriage return and a line feed here, which are written as a line feed.
+    let prefix = text_of(table.decor()).0.replace('\r', "");
     let own = prefix.rfind("\n\n").map_or(0, |end| end + 1);
     let above = &prefix[..own];
     above

@@ -349,3 +349,72 @@ fn an_edit_is_the_same_after_a_journey() {
     let back: Vec<Edit> = serde_json::from_str(&line).expect("edits");
     assert_eq!(back, edits);
 }
+
+#[test]
+fn comments_further_above_stay_whatever_ends_their_lines() {
+    let document = DOCUMENT.replace('\n', "\r\n");
+    let edits = [
+        remove(Kind::Service, &["api"]),
+        remove(Kind::Container, &["app", "web"]),
+    ];
+    let plain = apply(DOCUMENT, &edits).expect("an edit");
+    assert!(plain.contains("# Below: what runs."), "{plain}");
+    let text = apply(&document, &edits).expect("an edit");
+    assert_eq!(text, plain.replace('\n', "\r\n"));
+}
+
+fn with_publish(publish: &str) -> String {
+    format!("[[container]]\nname = \"c0\"\n{publish}")
+}
+
+fn come_and_go(publish: &str, come: &[&str], go: &[&str]) -> String {
+    let come = Edit::Publish {
+        container: name("c0"),
+        ports: come.iter().map(|text| Value::Text(name(text))).collect(),
+    };
+    let go = Edit::Unpublish {
+        container: name("c0"),
+        ports: go.iter().map(|text| name(text)).collect(),
+    };
+    apply(&with_publish(publish), &[come, go]).expect("an edit")
+}
+
+#[test]
+fn the_comment_behind_the_bracket_is_not_the_first_port_s() {
+    let list = "publish = [ # ports\n  \"1:1\", # one\n  \"2:2\", # two\n]\n";
+    let text = come_and_go(list, &[], &["1:1"]);
+    let left = "publish = [ # ports\n  \"2:2\", # two\n]\n";
+    assert_eq!(text, with_publish(left));
+}
+
+#[test]
+fn ports_that_are_tables_of_their_own_come_and_go() {
+    let table = |port: &str| format!("[[container.publish]]\nport = \"{port}\"\n");
+    let text = come_and_go(&table("1:1"), &["2:2"], &[]);
+    let both = format!("{}\n{}", table("1:1"), table("2:2"));
+    assert_eq!(text, with_publish(&both));
+    let document = [Edit::Publish {
+        container: name("c0"),
+        ports: vec![Value::Table(
+            Keys::default()
+                .text("port", Some("3:3"))
+                .texts("deny", &[name("::/0")]),
+        )],
+    }];
+    let text = apply(&text, &document).expect("an edit");
+    assert!(
+        text.ends_with("port = \"3:3\"\ndeny = [\"::/0\"]\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_list_that_comes_into_an_inline_container_has_its_comma_close() {
+    let edit = Edit::Publish {
+        container: name("c0"),
+        ports: vec![Value::Text(name("1:1"))],
+    };
+    let text = apply("container = [{ name = \"c0\" }]\n", &[edit]).expect("an edit");
+    let wanted = "container = [{ name = \"c0\", publish = [\"1:1\"] }]\n";
+    assert_eq!(text, wanted);
+}
