@@ -12,6 +12,9 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod every;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
