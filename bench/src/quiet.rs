@@ -92,21 +92,24 @@ impl Judge {
 }
 
 /// The reference load of a run, what it says, and how much time there still is to take again what
-/// was disturbed or too close to tell.
+/// was disturbed or too close to tell. Each plan is granted as much, so that none lives on those
+/// after it; what it leaves stays for them.
 pub struct Quiet<'r> {
     read: Box<dyn FnMut() -> Result<f64> + 'r>,
     /// Who judges by it.
     pub judge: Judge,
+    grant: Duration,
     patience: Duration,
 }
 
 impl<'r> Quiet<'r> {
-    /// Judges by what `read` reads: how long a fixed load takes.
-    pub fn by(read: impl FnMut() -> Result<f64> + 'r, patience: Duration) -> Self {
+    /// Judges by what `read` reads: how long a fixed load takes. `grant` is what each plan gets.
+    pub fn by(read: impl FnMut() -> Result<f64> + 'r, grant: Duration) -> Self {
         Self {
             read: Box::new(read),
             judge: Judge::default(),
-            patience,
+            grant,
+            patience: Duration::ZERO,
         }
     }
 
@@ -115,7 +118,7 @@ impl<'r> Quiet<'r> {
     /// # Errors
     ///
     /// There can be no such process.
-    pub fn start(patience: Duration) -> Result<Quiet<'static>> {
+    pub fn start(grant: Duration) -> Result<Quiet<'static>> {
         let here = "/proc/self/ns/net".as_ref();
         let mut worker = Worker::start(here, Cpus::one()?.server, Part::Reference)?;
         let Ready = worker.hear()?;
@@ -123,7 +126,7 @@ impl<'r> Quiet<'r> {
             worker.tell(&Ready)?;
             worker.hear()
         };
-        let mut quiet = Quiet::by(read, patience);
+        let mut quiet = Quiet::by(read, grant);
         for _ in 0..FIRST {
             quiet.read()?;
         }
@@ -141,7 +144,17 @@ impl<'r> Quiet<'r> {
         Ok(reading)
     }
 
-    /// Whether there is time for more than was planned.
+    /// A plan begins.
+    pub const fn grant(&mut self) {
+        self.patience = self.patience.saturating_add(self.grant);
+    }
+
+    /// How much time there is for more than was planned.
+    pub const fn left(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether there is any.
     pub const fn is_patient(&self) -> bool {
         !self.patience.is_zero()
     }
@@ -211,11 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends() {
+    fn patience_ends_and_the_next_plan_has_its_own() {
         let mut quiet = Quiet::by(|| Ok(1.0), Duration::from_secs(2));
+        quiet.grant();
         quiet.spend(Duration::from_secs(1));
         assert!(quiet.is_patient());
         quiet.spend(Duration::from_secs(3));
         assert!(!quiet.is_patient());
+        quiet.grant();
+        assert_eq!(quiet.left(), Duration::from_secs(2));
     }
 }

@@ -2,7 +2,7 @@
 //! meets all of them alike.
 //!
 //! In a round each contender begins anew, and then they alternate in short slices, A B C A B C:
-//! once around is a cycle. A round's figure of a contender is its median share of a cycle, or where
+//! once around is a cycle, and in the next one each comes after somebody else. A round's figure of a contender is its median share of a cycle, or where
 //! a slice is too short for a number, that of all its slices together.
 //! Cycles that were disturbed are taken again (`quiet.rs`); where a target is too close to tell,
 //! there are more rounds.
@@ -32,8 +32,8 @@ pub struct Pace {
     pub slices: usize,
     /// How many more there are at most, for those that were disturbed.
     pub spare: usize,
-    /// How long all of that may take in a run that was not planned: what was disturbed, and what
-    /// was too close to tell.
+    /// How long each plan may take for what was not planned, beside what those before it left:
+    /// what was disturbed, and what was too close to tell.
     pub patience: Duration,
     /// How long a slice is, after its warm-up.
     pub slice: Duration,
@@ -41,6 +41,8 @@ pub struct Pace {
     pub warm_up: Duration,
     /// How long a slice of streams is.
     pub long: Duration,
+    /// What of it does not count: sockets fill, and their windows grow.
+    pub fill: Duration,
     /// How long a slice of answers' times is: of 1,000 of them one counts for the last number.
     pub tail: Duration,
     /// How many ports dockerd itself publishes, where there are many: it takes long for each.
@@ -62,10 +64,11 @@ impl Pace {
         most_rounds: 17,
         slices: 3,
         spare: 2,
-        patience: Duration::from_secs(180),
+        patience: Duration::from_millis(2_400),
         slice: Duration::from_millis(40),
         warm_up: Duration::from_millis(8),
-        long: Duration::from_millis(70),
+        long: Duration::from_millis(100),
+        fill: Duration::from_millis(30),
         tail: Duration::from_millis(100),
         by_dockerd: 100,
         slow_rounds: 7,
@@ -83,6 +86,7 @@ impl Pace {
         slice: Duration::from_millis(25),
         warm_up: Duration::from_millis(5),
         long: Duration::from_millis(45),
+        fill: Duration::from_millis(15),
         tail: Duration::from_millis(45),
         by_dockerd: 10,
         slow_rounds: 1,
@@ -166,6 +170,7 @@ impl Plan<'_> {
     ///
     /// When the user ends the run, or the reference load does.
     pub fn measure(mut self, pace: &Pace, quiet: &mut Quiet<'_>) -> Result<Vec<Row>> {
+        quiet.grant();
         let mut taken = vec![Taken::default(); self.contenders.len()];
         let mut rows = Vec::new();
         for round in 0..pace.most_rounds.max(pace.rounds) {
@@ -201,12 +206,13 @@ impl Plan<'_> {
             if !is_planned && !quiet.is_patient() {
                 break;
             }
-            let order = in_order(at_work.len(), round + cycles.len());
+            let order = in_order(at_work.len(), round * pace.slices + cycles.len());
             let work = (self.load.order(pace), round);
             let (reading, cycle) = cycle(&mut at_work, &order, work, quiet, taken)?;
             slowest.push(reading);
             cycles.push(cycle);
-            if !is_planned {
+            // A round that was not planned is paid for as a whole.
+            if !is_planned && round < pace.rounds {
                 quiet.spend(began.elapsed());
             }
         }
@@ -348,14 +354,31 @@ fn is_close(rows: &[Row]) -> bool {
     })
 }
 
-/// Every other cycle goes backwards, so that nobody always comes after the same neighbour.
+/// In whose order a cycle goes: by Williams' squares, in which everybody comes after everybody else
+/// equally often. With an odd number that takes as many cycles again, backwards. Nobody comes after
+/// himself, from one cycle to the next either.
 fn in_order(count: usize, cycle: usize) -> Vec<usize> {
-    let forwards = 0..count;
-    if cycle.is_multiple_of(2) {
-        forwards.collect()
-    } else {
-        forwards.rev().collect()
+    if count < 3 {
+        return (0..count).collect();
     }
+    let row = cycle % count;
+    let from = |row: usize| zigzag(count).map(move |at| (at + row) % count);
+    if (cycle / count).is_multiple_of(2) {
+        from(row).collect()
+    } else {
+        let mut order: Vec<usize> = from(count - row).collect();
+        order.reverse();
+        order
+    }
+}
+
+/// 0, 1, the last, 2, the last but one, and so on.
+fn zigzag(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |at| match at % 2 {
+        _ if at == 0 => 0,
+        1 => at.div_ceil(2),
+        _ => count - at / 2,
+    })
 }
 
 #[cfg(test)]

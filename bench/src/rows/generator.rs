@@ -1,10 +1,10 @@
 //! Whether the bench's own streams are those of iperf3: both on the same paths, in turn. No row is
-//! about it, for netbpf has no part in it; the report says what came of it.
+//! about it, for netbpf has no part in it; the report says what came of it. The bench's streams are
+//! cut into slices as the rows' are, iperf3's are not.
 
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,14 +18,11 @@ use crate::{
     rounds::Pace,
     statistics::{Spread, ratios},
     stop,
-    work::{Ends, Load, Order},
+    work::{Ends, Load, Slice},
 };
 
 /// By what `--only` chooses it.
 const ID: &str = "generator/stream-1";
-
-/// How long a stream is: iperf3 knows whole seconds alone.
-const SECOND: Duration = Duration::from_secs(1);
 
 /// What came of it, a sentence for each path.
 ///
@@ -72,12 +69,10 @@ fn compare(site: &Site, pace: &Pace) -> Result<String> {
 fn ours_in(ends: &Ends, pace: &Pace) -> Result<f64> {
     let load = Load::Stream(1);
     let mut session = load.open(ends)?;
-    let slice = session.slice(Order {
-        warm_up: pace.warm_up,
-        sample: SECOND,
-    })?;
+    let slices = (0..pace.slices).map(|_| session.slice(load.order(pace)));
+    let slices = slices.collect::<Result<Vec<Slice>>>()?;
     session.end()?;
-    let figures = load.figures([&slice].into_iter())?;
+    let figures = load.figures(slices.iter())?;
     figures.first().copied().context("a stream has no rate")
 }
 

@@ -126,6 +126,10 @@ impl Way {
     fn measure(&self, choice: &Choice, family: Family) -> Result<Vec<Row>> {
         let mut found = Vec::new();
         let place = (self.place)(choice, family);
+        choice.with_quiet(|quiet| {
+            quiet.grant();
+            Ok(())
+        })?;
         for _ in 0..choice.pace.rounds {
             stop::check()?;
             let round = (place.as_ref().map_err(|error| format!("{error:#}"))).and_then(|place| {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Ends, Order, Part, Session, Slice, latency};
+use super::{Ends, Order, Part, Session, Slice, latency, session::Counts};
 use crate::{pin::Cpus, rounds::Pace, row::Direction};
 
 /// A kind of load.
@@ -111,20 +111,21 @@ impl Load {
                 Part::LatencyClient(to, latency::RATE),
             ),
         };
-        Session::open(ends, server, client)
+        let counts = match self {
+            Self::Stream(_) => Counts::Server,
+            Self::Rr | Self::Crr | Self::Latency => Counts::Client,
+        };
+        Session::open(ends, server, client, counts)
     }
 
     /// How long one slice of it is.
     pub const fn order(self, pace: &Pace) -> Order {
-        let sample = match self {
-            Self::Rr | Self::Crr => pace.slice,
-            Self::Stream(_) => pace.long,
-            Self::Latency => pace.tail,
+        let (warm_up, sample) = match self {
+            Self::Rr | Self::Crr => (pace.warm_up, pace.slice),
+            Self::Stream(_) => (pace.fill, pace.long),
+            Self::Latency => (pace.warm_up, pace.tail),
         };
-        Order {
-            warm_up: pace.warm_up,
-            sample,
-        }
+        Order { warm_up, sample }
     }
 
     /// The numbers of a sample that consists of these slices.

@@ -1,49 +1,96 @@
-//! As many bytes as go through, on one connection or several.
+//! As many bytes as go through, on one connection or several. What counts is what the server has
+//! read: what was sent may wait in a socket, or in a process between.
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
-    os::fd::AsRawFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use nix::{errno::Errno, libc};
 
-use super::{Door, Order, Ready, Served, Slice, doors::Doors, process::say, session::orders};
+use super::{
+    Door, Order, Ready, Served, Slice,
+    doors::Doors,
+    process::say,
+    session::{Word, orders},
+};
 
 /// How much is written or read at once.
 const CHUNK: usize = 128 * 1024;
 
-/// Takes what comes until all connections have ended.
+/// How long the server waits for what was sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Takes what comes until all connections have ended, and says how much whenever it is asked.
 pub fn serve(doors: &[Door], connections: usize) -> Result<()> {
     let doors = Doors::open(doors)?;
     say(&Ready)?;
+    let read = Arc::new(AtomicU64::new(0));
     let mut takers = Vec::new();
     for _ in 0..connections {
-        let stream = doors.accept()?;
-        takers.push(thread::spawn(move || take(stream)));
+        let (stream, read) = (doors.accept()?, Arc::clone(&read));
+        takers.push(thread::spawn(move || take(stream, &read)));
     }
-    let mut done = 0;
+    for line in io::stdin().lines() {
+        match serde_json::from_str(&line?).context("this is no word for a server")? {
+            Word::Count(order) => say(&count(&read, order)?)?,
+            Word::Until(all) => {
+                wait_until(&read, all)?;
+                say(&Ready)?;
+            }
+        }
+    }
     for taker in takers {
-        done += taker
+        taker
             .join()
             .map_err(|_| anyhow!("a connection is lost"))??;
     }
+    let done = read.load(Ordering::Relaxed);
     say(&Served { done })
 }
 
-fn take(mut stream: TcpStream) -> Result<u64> {
+fn take(mut stream: TcpStream, read: &AtomicU64) -> Result<()> {
     let mut buffer = vec![0; CHUNK];
-    let mut taken = 0;
     loop {
         match stream.read(&mut buffer)? {
-            0 => return Ok(taken),
-            length => taken += length as u64,
-        }
+            0 => return Ok(()),
+            length => read.fetch_add(length as u64, Ordering::Relaxed),
+        };
     }
+}
+
+/// How much is read in the part of an order that counts, which begins now.
+fn count(read: &AtomicU64, order: Order) -> Result<Slice> {
+    thread::sleep(order.warm_up);
+    let (busy, before, from) = (busy_time()?, read.load(Ordering::Relaxed), Instant::now());
+    thread::sleep(order.sample);
+    let (counted, seconds) = (
+        read.load(Ordering::Relaxed) - before,
+        from.elapsed().as_secs_f64(),
+    );
+    Ok(Slice {
+        counted,
+        seconds,
+        busy: busy_time()? - busy,
+        ..Slice::default()
+    })
+}
+
+/// Waits until so much is read in all.
+fn wait_until(read: &AtomicU64, all: u64) -> Result<()> {
+    let began = Instant::now();
+    while read.load(Ordering::Relaxed) < all {
+        ensure!(began.elapsed() < PATIENCE, "what was sent does not arrive");
+        thread::sleep(Duration::from_micros(100));
+    }
+    Ok(())
 }
 
 /// Sends on several connections at once; where there are several to send to, to one after the other.
@@ -54,8 +101,10 @@ pub fn send(to: &[SocketAddr], connections: usize) -> Result<()> {
         .map(|to| TcpStream::connect(to).with_context(|| format!("failed to reach {to}")))
         .collect::<Result<_>>()?;
     say(&Ready)?;
-    for order in orders() {
-        say(&send_for(&mut streams, order?)?)?;
+    let mut orders = orders();
+    while let Some(order) = orders.next() {
+        order?;
+        say(&send_until_told(&mut streams, &mut orders)?)?;
     }
     for stream in &mut streams {
         stream.shutdown(Shutdown::Write)?;
@@ -64,82 +113,38 @@ pub fn send(to: &[SocketAddr], connections: usize) -> Result<()> {
     Ok(())
 }
 
-/// Sends on all of them, each by a thread of its own.
-fn send_for(streams: &mut [TcpStream], order: Order) -> Result<Slice> {
-    let counts_from = Instant::now() + order.warm_up;
-    let ends_at = counts_from + order.sample;
+/// Sends on all of them, each by a thread of its own, until the order comes again.
+fn send_until_told(
+    streams: &mut [TcpStream],
+    orders: &mut impl Iterator<Item = Result<Order>>,
+) -> Result<Slice> {
+    let enough = AtomicBool::new(false);
     thread::scope(|scope| {
         let senders: Vec<_> = streams
             .iter_mut()
-            .map(|stream| scope.spawn(move || send_until(stream, counts_from, ends_at)))
+            .map(|stream| scope.spawn(|| send_until(stream, &enough)))
             .collect();
-        wait_for(counts_from);
-        let (busy, from) = (busy_time()?, Instant::now());
-        wait_for(ends_at);
-        let (busy, seconds) = (busy_time()? - busy, from.elapsed().as_secs_f64());
-        let mut slice = Slice {
-            seconds,
-            busy,
-            ..Slice::default()
-        };
+        let told = orders.next();
+        enough.store(true, Ordering::Relaxed);
+        let mut slice = Slice::default();
         for sender in senders {
-            let sent = sender.join().map_err(|_| anyhow!("a connection is lost"))?;
-            let (all, counted) = sent?;
-            slice.all += all;
-            slice.counted += counted;
+            slice.all += sender
+                .join()
+                .map_err(|_| anyhow!("a connection is lost"))??;
         }
+        told.context("nobody says when it is enough")??;
         Ok(slice)
     })
 }
 
-/// Sends until a time; how many bytes there were in all, and from `counts_from` on. Returns when
-/// the other end's kernel has all of them, so that the next slice has the machine for itself.
-fn send_until(
-    stream: &mut TcpStream,
-    counts_from: Instant,
-    ends_at: Instant,
-) -> Result<(u64, u64)> {
+/// Sends until it is enough; how many bytes there were.
+fn send_until(stream: &mut TcpStream, enough: &AtomicBool) -> Result<u64> {
     let chunk = vec![0; CHUNK];
-    let (mut all, mut counted) = (0, 0);
-    loop {
-        let now = Instant::now();
-        if now >= ends_at {
-            break;
-        }
-        let length = stream.write(&chunk)? as u64;
-        all += length;
-        if now >= counts_from {
-            counted += length;
-        }
+    let mut all = 0;
+    while !enough.load(Ordering::Relaxed) {
+        all += stream.write(&chunk)? as u64;
     }
-    while unacknowledged(stream)? > 0 {
-        thread::sleep(Duration::from_micros(100));
-    }
-    Ok((all, counted))
-}
-
-/// How many bytes the other end has not acknowledged.
-fn unacknowledged(stream: &TcpStream) -> Result<libc::c_int> {
-    let mut bytes = 0;
-    #[expect(unsafe_code, reason = "nobody else tells what waits in a socket")]
-    // SAFETY: the kernel writes one int, which is there.
-    let told = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    ensure!(
-        told == 0,
-        "a socket does not say what waits: {}",
-        Errno::last()
-    );
-    Ok(bytes)
-}
-
-fn wait_for(time: Instant) {
-    loop {
-        let left = time.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        thread::park_timeout(left.max(Duration::from_micros(100)));
-    }
+    Ok(all)
 }
 
 /// How long all CPUs together have been busy since the machine started, in seconds: what was
@@ -172,7 +177,33 @@ fn busy_ticks(stat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn what_waits_in_a_socket_does_not_count_and_a_slice_waits_until_it_is_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port of loopback");
+        let to = listener.local_addr().expect("its address");
+        let mut client = TcpStream::connect(to).expect("somebody listens");
+        let (server, _) = listener.accept().expect("somebody connects");
+        let read = Arc::new(AtomicU64::new(0));
+        client.write_all(&[0; 1000]).expect("a socket holds that");
+        let order = Order {
+            warm_up: Duration::ZERO,
+            sample: Duration::from_millis(1),
+        };
+        let slice = count(&read, order).expect("there is a /proc");
+        assert_eq!(slice.counted, 0, "nobody has read");
+        let taker = thread::spawn({
+            let read = Arc::clone(&read);
+            move || take(server, &read)
+        });
+        wait_until(&read, 1000).expect("it is read");
+        assert_eq!(read.load(Ordering::Relaxed), 1000);
+        drop(client);
+        taker.join().expect("no panic").expect("an orderly end");
+    }
 
     #[test]
     fn idle_stolen_and_waiting_time_is_not_busy() {
