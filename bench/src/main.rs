@@ -107,11 +107,9 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
     // All hosts go before the report is written.
     let (rows, resolution, notes, cycles) = {
         let choice = Choice::new(&arguments.only, netbpf, pace);
+        let resolution = rows::check_resolution(&choice)?;
         let rows = rows::measure(&choice)?;
-        let (resolution, notes) = (
-            rows::check_resolution(&choice)?,
-            rows::check_generator(&choice)?,
-        );
+        let notes = rows::check_generator(&choice)?;
         (rows, resolution, notes, choice.cycles())
     };
     let report = Report::new(machine, &pace, notes, rows).beside(cycles, resolution);

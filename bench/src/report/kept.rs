@@ -48,13 +48,17 @@ pub fn read(path: &Path) -> Result<Report> {
 ///
 /// # Errors
 ///
-/// It is of a first impression; a file can't be read or written; the README has no place for it.
+/// It is of a first impression, or something could not be measured; a file can't be read or written; the README has no place for it.
 pub fn keep(report: &Path, kept: &Path, readme: &Path) -> Result<()> {
     let mut report = read(report)?;
     ensure!(
         report.pace.rounds >= ROUNDS,
         "a report of {} rounds is a first impression, and is not kept",
         report.pace.rounds
+    );
+    ensure!(
+        report.is_whole(),
+        "a report in which something could not be measured is not kept"
     );
     report.rows.iter_mut().for_each(round);
     let write = |path: &Path, text: &str| {
@@ -120,13 +124,14 @@ pub fn section(report: &Report) -> String {
     // Writing to a string can't fail.
     let _ = writeln!(
         text,
-        "Linux {}, {} × {}; {}. {} rounds, medians; {}. Two figures \
+        "Linux {}, {} × {}; {}. {} to {} rounds, medians; {}. Two figures \
          are IPv4 and IPv6.\n",
         machine.kernel,
         machine.cpus,
         machine.cpu,
         machine.tools.join("; "),
         report.pace.rounds,
+        report.pace.most_rounds,
         markdown::outcome(report.tally())
     );
     if !report.resolution.is_empty() {

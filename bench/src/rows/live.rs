@@ -138,7 +138,7 @@ impl Way {
             });
             match round {
                 Ok(round) => found.push(round),
-                Err(reason) => return Ok(vec![self.absent(family, reason)]),
+                Err(reason) => return Ok(vec![self.absent(self.first, family, reason)]),
             }
         }
         Ok(self.rows(family, &found))
@@ -179,11 +179,12 @@ impl Way {
             .with_context(|| format!("{first} does not run on this path"))?;
         let runs = at_first.runs as f64 / connections as f64;
         let cost = at_first.nanos / connections as f64 - runs * nothing;
-        Ok(Found {
-            new: (cost - (runs - 1.0) * known_there).max(0.0),
-            known,
-            runs,
-        })
+        let new = cost - (runs - 1.0) * known_there;
+        ensure!(
+            new > 0.0,
+            "{first} took less for a whole connection than for its known packets"
+        );
+        Ok(Found { new, known, runs })
     }
 
     fn rows(&self, family: Family, found: &[Found]) -> Vec<Row> {
@@ -193,11 +194,16 @@ impl Way {
                 .map(|found| found.known.get(hook.name()).copied());
             samples.collect::<Option<Vec<f64>>>()
         };
+        let is_met = |hook: Hook| {
+            let mut rounds = found.iter();
+            rounds.any(|found| found.known.contains_key(hook.name()))
+        };
         let mut rows = Vec::new();
-        for hook in Hook::ALL {
-            if let Some(samples) = known(hook).filter(|samples| !samples.is_empty()) {
-                rows.push(self.row(hook, Kind::Established, family, samples));
-            }
+        for hook in Hook::ALL.into_iter().filter(|hook| is_met(*hook)) {
+            rows.push(match known(hook) {
+                Some(samples) => self.row(hook, Kind::Established, family, samples),
+                None => self.absent(hook, family, "it did not run in every round".to_owned()),
+            });
         }
         let mut new = self.row(
             self.first,
@@ -237,8 +243,13 @@ impl Way {
         }
     }
 
-    fn absent(&self, family: Family, reason: String) -> Row {
-        let mut row = self.row(self.first, Kind::New, family, Vec::new());
+    fn absent(&self, hook: Hook, family: Family, reason: String) -> Row {
+        let kind = if hook.name() == self.first.name() {
+            Kind::New
+        } else {
+            Kind::Established
+        };
+        let mut row = self.row(hook, kind, family, Vec::new());
         row.series.clear();
         row.absent.push(Absent {
             name: SUBJECT.to_owned(),
