@@ -235,7 +235,7 @@ mod tests {
         };
         Row {
             about: About {
-                id: "path/work".to_owned(),
+                id: "path/load".to_owned(),
                 title: "a work on a path".to_owned(),
                 unit: "requests/s".to_owned(),
                 direction: Direction::HigherIsBetter,

@@ -286,7 +286,7 @@ mod tests {
         };
         Row {
             about: About {
-                id: format!("path/work/{}", family.to_lowercase()),
+                id: format!("path/load/{}", family.to_lowercase()),
                 title: format!("a work on a path, {family}"),
                 unit: "requests/s".to_owned(),
                 direction: Direction::HigherIsBetter,

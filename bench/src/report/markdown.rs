@@ -237,7 +237,7 @@ mod tests {
         };
         let row = Row {
             about: About {
-                id: "path/work".to_owned(),
+                id: "path/load".to_owned(),
                 title: "a work on a path".to_owned(),
                 unit: "requests/s".to_owned(),
                 direction: Direction::HigherIsBetter,
@@ -324,7 +324,7 @@ mod tests {
         assert!(!report.is_whole(), "a target names somebody absent");
         let json = serde_json::to_value(&report).expect("a report can be written");
         let row = &json["rows"][0];
-        assert_eq!(row["id"], "path/work");
+        assert_eq!(row["id"], "path/load");
         assert_eq!(row["series"][0]["samples"][1], 4000.0);
         assert_eq!(row["judgements"][0][1]["reached"]["spread"]["median"], 2.0);
         assert_eq!(row["judgements"][2][1], "unknown");

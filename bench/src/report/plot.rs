@@ -165,7 +165,7 @@ mod tests {
 
     fn line(ratios: &[f64], direction: Direction) -> Line {
         Line {
-            name: "path/work ÷ plain".to_owned(),
+            name: "path/load ÷ plain".to_owned(),
             ratio: Spread::of(ratios).expect("there are ratios"),
             direction,
         }
