@@ -206,7 +206,7 @@ fn costs(lab: &mut Lab<'_>, rounds: usize) -> Result<BTreeMap<String, f64>> {
     let reference: Vec<f64> = taken.iter().map(|round| round.reference).collect();
     let mut costs = BTreeMap::new();
     for (at, case) in lab.cases().iter().enumerate() {
-        let own: Vec<f64> = taken.iter().map(|round| round.costs[at]).collect();
+        let own: Vec<f64> = taken.iter().map(|round| round.cases[at]).collect();
         let spread = Spread::of(&ratios(&own, &reference)).context("no rounds")?;
         costs.insert(case.name(), (spread.median * 100.0).round() / 100.0);
     }

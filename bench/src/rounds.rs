@@ -1,103 +1,29 @@
 //! Rounds: all contenders of a row in turn, again and again, so that what the machine does meanwhile
 //! meets all of them alike.
 //!
-//! In a round each contender begins anew, and then they alternate in short slices, A B C A B C:
-//! once around is a cycle, and in the next one each comes after somebody else. A round's figure of a contender is its median share of a cycle, or where
-//! a slice is too short for a number, that of all its slices together.
+//! In a round each contender begins anew, and then they alternate in short slices: once around is a
+//! cycle, and in the next one each comes after somebody else (`rounds/order.rs`). A round's figure
+//! of a contender is its median share of a cycle, or where a slice is too short for a number, that
+//! of all its slices together.
 //! Cycles that were disturbed are taken again (`quiet.rs`); where a target is too close to tell,
-//! there are more rounds.
+//! there are more rounds. How many of all of it there are is the pace (`rounds/pace.rs`).
 
-use std::time::{Duration, Instant};
+mod order;
+mod pace;
+
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 
+use self::order::in_order;
+pub use self::pace::Pace;
 use crate::{
-    hooks::Runs,
     quiet::Quiet,
     row::{About, Absent, Row, Series, Tally},
     statistics::by_shares,
     stop,
     work::{Load, Order, Session, Slice},
 };
-
-/// How often and for how long.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub struct Pace {
-    /// Rounds, each with one figure of each contender.
-    pub rounds: usize,
-    /// How many there are at most, where a target of a rate is too close to tell.
-    pub most_rounds: usize,
-    /// Slices of each contender in a round that count.
-    pub slices: usize,
-    /// How many more there are at most, for those that were disturbed.
-    pub spare: usize,
-    /// How long each plan may take for what was not planned, beside what those before it left:
-    /// what was disturbed, and what was too close to tell.
-    pub patience: Duration,
-    /// How long a slice is, after its warm-up.
-    pub slice: Duration,
-    /// What of each slice does not count.
-    pub warm_up: Duration,
-    /// How long a slice of streams is.
-    pub long: Duration,
-    /// What of it does not count: sockets fill, and their windows grow.
-    pub fill: Duration,
-    /// How long a slice of answers' times is: of 1,000 of them one counts for the last number.
-    pub tail: Duration,
-    /// How many ports dockerd itself publishes, where there are many: it takes long for each.
-    pub by_dockerd: u16,
-    /// In how many rounds those take part who take seconds for a change among very many ports.
-    pub slow_rounds: usize,
-    /// In how many rounds single hooks are timed: a round of them is short.
-    pub hook_rounds: usize,
-    /// How many packets a sample of single hooks has.
-    pub runs: Runs,
-    /// How long iptables adds the rules of very many ports one by one.
-    pub one_by_one: Duration,
-}
-
-impl Pace {
-    /// A measurement.
-    pub const FULL: Self = Self {
-        rounds: 9,
-        most_rounds: 17,
-        slices: 3,
-        spare: 2,
-        patience: Duration::from_millis(2_400),
-        slice: Duration::from_millis(40),
-        warm_up: Duration::from_millis(8),
-        long: Duration::from_millis(100),
-        fill: Duration::from_millis(30),
-        tail: Duration::from_millis(100),
-        by_dockerd: 100,
-        slow_rounds: 7,
-        hook_rounds: 21,
-        runs: Runs::FULL,
-        one_by_one: Duration::from_secs(5),
-    };
-    /// A first impression.
-    pub const QUICK: Self = Self {
-        rounds: 2,
-        most_rounds: 2,
-        slices: 1,
-        spare: 0,
-        patience: Duration::ZERO,
-        slice: Duration::from_millis(25),
-        warm_up: Duration::from_millis(5),
-        long: Duration::from_millis(45),
-        fill: Duration::from_millis(15),
-        tail: Duration::from_millis(45),
-        by_dockerd: 10,
-        slow_rounds: 1,
-        hook_rounds: 3,
-        runs: Runs {
-            established: 4_000,
-            new: 200,
-        },
-        one_by_one: Duration::from_millis(300),
-    };
-}
 
 /// Somebody at work, from the beginning of a round to its end.
 pub trait Working {
@@ -351,33 +277,6 @@ fn is_close(rows: &[Row]) -> bool {
         let judged: Vec<_> = row.judged().collect();
         let tally = Tally::of(&judged);
         tally.barely + tally.nearly > 0
-    })
-}
-
-/// In whose order a cycle goes: by Williams' squares, in which everybody comes after everybody else
-/// equally often. With an odd number that takes as many cycles again, backwards. Nobody comes after
-/// himself, from one cycle to the next either.
-fn in_order(count: usize, cycle: usize) -> Vec<usize> {
-    if count < 3 {
-        return (0..count).collect();
-    }
-    let row = cycle % count;
-    let from = |row: usize| zigzag(count).map(move |at| (at + row) % count);
-    if (cycle / count).is_multiple_of(2) {
-        from(row).collect()
-    } else {
-        let mut order: Vec<usize> = from(count - row).collect();
-        order.reverse();
-        order
-    }
-}
-
-/// 0, 1, the last, 2, the last but one, and so on.
-fn zigzag(count: usize) -> impl Iterator<Item = usize> {
-    (0..count).map(move |at| match at % 2 {
-        _ if at == 0 => 0,
-        1 => at.div_ceil(2),
-        _ => count - at / 2,
     })
 }
 

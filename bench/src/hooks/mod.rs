@@ -85,11 +85,11 @@ impl Case {
     }
 }
 
-/// The costs of one round, in nanoseconds.
+/// What every case costs once, in nanoseconds.
 #[derive(Clone, Debug)]
-pub struct Round {
+pub struct Costs {
     /// That of each case, in the order of [`Lab::cases`].
-    pub costs: Vec<f64>,
+    pub cases: Vec<f64>,
     /// That of the reference program.
     pub reference: f64,
 }
@@ -155,12 +155,12 @@ impl<'b> Lab<'b> {
     /// # Errors
     ///
     /// The kernel refuses a program, or a packet is dropped.
-    pub fn round(&mut self, runs: Runs) -> Result<Round> {
+    pub fn round(&mut self, runs: Runs) -> Result<Costs> {
         let reference = self.reference(runs)?;
         let cases = 0..self.cases.len();
         let costs = cases.map(|at| self.cost_of(at, runs));
-        Ok(Round {
-            costs: costs.collect::<Result<_>>()?,
+        Ok(Costs {
+            cases: costs.collect::<Result<_>>()?,
             reference,
         })
     }

@@ -51,10 +51,11 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     .context("hooks")
 }
 
-/// What one round found, in nanoseconds, by the number of the case.
-pub struct Round {
+/// What every case costs once, beside the reference program, in nanoseconds by the number of the
+/// case.
+pub struct WatchedCosts {
     /// The cost of each case.
-    pub costs: Vec<f64>,
+    pub cases: Vec<f64>,
     /// That of the reference program at the same time.
     pub references: Vec<f64>,
 }
@@ -89,7 +90,7 @@ impl Watch {
     /// # Errors
     ///
     /// When the user ends the run, the kernel refuses a program, or a packet is dropped.
-    pub fn round(&mut self, lab: &mut Lab<'_>) -> Result<Round> {
+    pub fn round(&mut self, lab: &mut Lab<'_>) -> Result<WatchedCosts> {
         let (mut costs, mut references) = (Vec::new(), Vec::new());
         lab.renew()?;
         for at in 0..lab.cases().len() {
@@ -98,7 +99,10 @@ impl Watch {
             costs.push(cost);
             references.push(reference);
         }
-        Ok(Round { costs, references })
+        Ok(WatchedCosts {
+            cases: costs,
+            references,
+        })
     }
 
     fn case(&mut self, lab: &mut Lab<'_>, at: usize) -> Result<(f64, f64)> {
@@ -145,12 +149,12 @@ fn id(case: Case) -> String {
     format!("hooks/{}", case.name())
 }
 
-fn row(case: Case, at: usize, rounds: &[Round], counts: Counts, disturbed: &str) -> Row {
+fn row(case: Case, at: usize, rounds: &[WatchedCosts], counts: Counts, disturbed: &str) -> Row {
     let (what, bound) = match case.kind {
         Kind::Established => ("a packet of a known flow", 100.0),
         Kind::New => ("the first packet of a flow", 600.0),
     };
-    let series = |name: &str, cost: &dyn Fn(&Round) -> f64| Series {
+    let series = |name: &str, cost: &dyn Fn(&WatchedCosts) -> f64| Series {
         name: name.to_owned(),
         samples: rounds.iter().map(cost).collect(),
     };
@@ -164,7 +168,7 @@ fn row(case: Case, at: usize, rounds: &[Round], counts: Counts, disturbed: &str)
             targets: vec![Target::within(bound)],
         },
         series: vec![
-            series(SUBJECT, &|round| round.costs[at]),
+            series(SUBJECT, &|round| round.cases[at]),
             series(REFERENCE, &|round| round.references[at]),
         ],
         absent: Vec::new(),

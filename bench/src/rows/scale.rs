@@ -26,7 +26,7 @@ use nix::libc;
 
 use super::{
     Choice,
-    hooks::{Round, Watch},
+    hooks::{Watch, WatchedCosts},
 };
 use crate::{
     hooks::{Case, Lab, Way, in_lab},
@@ -211,9 +211,9 @@ fn packet_rows(pace: Pace, lab: &mut Lab<'_>, great: &Contents) -> Result<Vec<Ro
     lab.bed_mut().set_contents(small);
     let disturbed = watch.words();
     let row = |(at, case): (usize, &Case)| {
-        let series = |name: &str, rounds: &[Round]| Series {
+        let series = |name: &str, rounds: &[WatchedCosts]| Series {
             name: name.to_owned(),
-            samples: rounds.iter().map(|round| round.costs[at]).collect(),
+            samples: rounds.iter().map(|round| round.cases[at]).collect(),
         };
         Row {
             about: About {
