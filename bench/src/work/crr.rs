@@ -6,12 +6,11 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Door, Ready, Served, Slice, doors::Doors, process::say, session::orders};
+use super::{Door, Ready, Served, asking, doors::Doors, process::say};
 
 /// An ordinary request.
 const REQUEST: u8 = 1;
@@ -39,29 +38,8 @@ pub fn serve(doors: &[Door]) -> Result<()> {
 pub fn ask(to: &[SocketAddr]) -> Result<()> {
     let mut turn = Turn::new(to)?;
     say(&Ready)?;
-    for order in orders() {
-        let order = order?;
-        let (warmed, _) = ask_for(&mut turn, order.warm_up)?;
-        let (counted, seconds) = ask_for(&mut turn, order.sample)?;
-        say(&Slice {
-            all: warmed + counted,
-            counted,
-            seconds,
-            ..Slice::default()
-        })?;
-    }
+    asking::as_ordered(1, || ask_once(turn.next(), REQUEST))?;
     ask_once(turn.next(), LAST)
-}
-
-/// How many answers there were in that time, and how long it really was, in seconds.
-fn ask_for(turn: &mut Turn, time: Duration) -> Result<(u64, f64)> {
-    let began = Instant::now();
-    let mut answers = 0;
-    while began.elapsed() < time {
-        ask_once(turn.next(), REQUEST)?;
-        answers += 1;
-    }
-    Ok((answers, began.elapsed().as_secs_f64()))
 }
 
 fn ask_once(to: SocketAddr, word: u8) -> Result<()> {

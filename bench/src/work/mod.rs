@@ -1,6 +1,7 @@
 //! The loads. Each end of one is a process of its own, inside a namespace, pinned to a CPU, and
 //! bounded in time; both ends count, and a load whose ends count differently has failed.
 
+mod asking;
 mod crr;
 mod doors;
 mod latency;
