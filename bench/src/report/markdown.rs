@@ -24,7 +24,7 @@ pub fn render(report: &Report) -> String {
         text,
         "Linux {}, {} × {} ({kind}), governor {}, load {} at the start. {} rounds, and up to {} \
          where a target is too close to tell, of {} slices of {} ms each ({} ms of streams, \
-         {} ms of latency), after {} ms that do not count; all contenders of a row alternate in slices. \
+         {} ms of latency), after {} ms that do not count ({} ms of streams); all contenders of a row alternate in slices. \
          Ratios are taken within a round: the median, in brackets between what it is 95 times in \
          100, and in parentheses the quartiles and the range.\n",
         machine.kernel,
@@ -39,6 +39,7 @@ pub fn render(report: &Report) -> String {
         report.pace.long.as_millis(),
         report.pace.tail.as_millis(),
         report.pace.warm_up.as_millis(),
+        report.pace.fill.as_millis(),
     );
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));
     let _ = writeln!(text, "{}.\n", outcome(report.tally()));
@@ -223,6 +224,8 @@ pub fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         machine::Machine,
@@ -259,6 +262,8 @@ mod tests {
         };
         let pace = Pace {
             rounds: 3,
+            slices: 2,
+            tail: Duration::from_millis(46),
             ..Pace::QUICK
         };
         Report::new(
@@ -296,6 +301,8 @@ mod tests {
             "9 cycles of slices count; 2 were taken again",
             "How fine the bench sees: two hosts: 1.010 [too few rounds].",
             "all was noted",
+            "2 slices of 25 ms each (45 ms of streams, 46 ms of latency), after 5 ms that do not \
+             count (15 ms of streams); all contenders",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

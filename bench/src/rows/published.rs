@@ -132,3 +132,42 @@ pub fn ends(site: &Site, family: Family, cpus: Cpus) -> Ends<'_> {
         cpus,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        row::{About, Direction, Series},
+        work::Load,
+    };
+
+    #[test]
+    fn what_sockets_cost_is_the_median_of_what_they_cost_within_a_round() {
+        let series = |name: &str, samples: [f64; 3]| Series {
+            name: name.to_owned(),
+            samples: samples.to_vec(),
+        };
+        let mut row = Row {
+            about: About {
+                id: Load::Crr.id(),
+                title: String::new(),
+                unit: String::new(),
+                direction: Direction::HigherIsBetter,
+                targets: Vec::new(),
+            },
+            // The medians alone would come to 1.
+            series: vec![
+                series(PLAIN_ONE, [10.0, 20.0, 40.0]),
+                series(PLAIN_MANY, [9.0, 36.0, 20.0]),
+            ],
+            absent: Vec::new(),
+            notes: Vec::new(),
+        };
+        note_sockets(&mut row);
+        assert_eq!(row.notes.len(), 1);
+        assert!(
+            row.notes[0].ends_with("is 0.900 [too few rounds]"),
+            "{row:?}"
+        );
+    }
+}
