@@ -7,7 +7,7 @@ use netbpf_bench::{
     peers::flows,
 };
 use netbpf_common::{
-    conntrack::Rooms,
+    conntrack::{HalfOpenPlace, Rooms},
     family::{V4, V6},
 };
 use netbpf_tests::prog_run::{Bed, on_bed_of};
@@ -24,11 +24,15 @@ fn a_table_whose_flows_were_ended_takes_as_many_again() {
         for _ in 0..4 {
             let begun = begin(bed);
             assert!(begun > 8, "only {begun} flows began");
+            assert!(held(bed) > 0, "no flow holds a port");
+            assert!(full(bed) > 0, "no flow is established");
+            assert!(half_open(bed) > 0, "no flow is half open");
             let ended = flows::end_all(&bed.maps_dir()).expect("the flows end");
             assert_eq!(ended, begun, "all flows that began are ended");
             assert_eq!(left(bed), 0, "no half is left");
             assert_eq!(held(bed), 0, "no port is held");
             assert_eq!(full(bed), 0, "no place is taken");
+            assert_eq!(half_open(bed), 0, "nobody is in the half-open room");
         }
     });
 }
@@ -68,4 +72,12 @@ fn full(bed: &Bed) -> u64 {
         .map(|rooms| rooms.expect("the rooms").flows)
         .iter()
         .sum()
+}
+
+fn half_open(bed: &Bed) -> usize {
+    let v4 = array::<HalfOpenPlace<V4>>(bed, "half_open_v4");
+    let v6 = array::<HalfOpenPlace<V6>>(bed, "half_open_v6");
+    let v4 = v4.iter().map(|place| place.expect("a place").tenant);
+    let v6 = v6.iter().map(|place| place.expect("a place").tenant);
+    v4.chain(v6).filter(|tenant| *tenant != 0).count()
 }
