@@ -125,16 +125,37 @@ fn newest_kernels(names: &str) -> Vec<&str> {
 
 /// The file of a package, fetched into the folder unless it is there, and not installed.
 pub fn fetched(package: &str, folder: &Path) -> Result<PathBuf> {
-    let there = || command::entry(folder, &format!("{package}_"));
-    if there().is_err() {
+    whole(folder, &format!("{package}_"), |partial| {
         command::run(
             command::program("apt-get")
-                .current_dir(folder)
+                .current_dir(partial)
                 .args(["download", package]),
         )
-        .context("apt-get could not fetch it (`apt-get update` fetches its lists)")?;
+        .context("apt-get could not fetch it (`apt-get update` fetches its lists)")
+    })
+}
+
+/// The file of the folder whose name begins so. Where there is none, `fetch` fetches it into a
+/// folder beside, from where it comes once it is whole: what was cut short is never taken for it.
+fn whole(
+    folder: &Path,
+    beginning: &str,
+    fetch: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    if let Ok(there) = command::entry(folder, beginning) {
+        return Ok(there);
     }
-    there()
+    let partial = folder.join("partial");
+    let failed = || format!("failed to make {} anew", partial.display());
+    if partial.exists() {
+        fs::remove_dir_all(&partial).with_context(failed)?;
+    }
+    fs::create_dir(&partial).with_context(failed)?;
+    fetch(&partial)?;
+    let fetched = command::entry(&partial, beginning)?;
+    let there = folder.join(fetched.file_name().context("a file without a name")?);
+    fs::rename(&fetched, &there).with_context(|| format!("failed to make {}", there.display()))?;
+    Ok(there)
 }
 
 /// The version that apt would install.
@@ -153,6 +174,8 @@ fn is_new_enough(package: &str, version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::bail;
+
     use super::*;
 
     #[test]
@@ -168,5 +191,27 @@ mod tests {
                 "linux-image-6.1.0-9-cloud-amd64"
             ]
         );
+    }
+
+    #[test]
+    fn a_download_that_was_cut_short_is_fetched_again_and_a_whole_one_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let fetch = |text: &'static str| {
+            move |at: &Path| Ok(fs::write(at.join("kernel_1_amd64.deb"), text)?)
+        };
+        let cut_short = |at: &Path| fetch("wh")(at).and_then(|()| bail!("killed"));
+        whole(folder.path(), "kernel_", cut_short).expect_err("it was cut short");
+        for text in ["whole", "again"] {
+            let there = whole(folder.path(), "kernel_", fetch(text)).expect("it is fetched");
+            assert_eq!(there, folder.path().join("kernel_1_amd64.deb"));
+            assert_eq!(fs::read_to_string(there).expect("a file"), "whole");
+        }
+    }
+
+    #[test]
+    fn what_apt_fetched_under_another_name_is_not_there() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let other = |at: &Path| Ok(fs::write(at.join("other_1.deb"), "")?);
+        whole(folder.path(), "kernel_", other).expect_err("there is no such file");
     }
 }
