@@ -4,6 +4,7 @@
 //! Everything happens in network namespaces made here, and goes when its guard is dropped. No figure
 //! is compared with one of another run.
 
+pub mod budget;
 pub mod guard;
 pub mod hooks;
 pub mod machine;

@@ -17,14 +17,14 @@ use netbpf_bench::{
     machine::Machine,
     report::{Report, kept, markdown},
     rounds::Pace,
-    rows::{self, Choice},
+    rows::{self, Choice, Measured},
     stop, work,
 };
 
 /// Measures netbpf beside what people use today.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Few short rounds: a first impression, not a measurement.
+    /// Few short rounds within two minutes: a first impression, not a measurement.
     #[arg(long)]
     quick: bool,
     /// Only the rows whose id contains this word.
@@ -105,14 +105,18 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         )
     })?;
     // All hosts go before the report is written.
-    let (rows, resolution, notes, cycles) = {
+    let (measured, cycles, cuts) = {
         let choice = Choice::new(&arguments.only, netbpf, pace);
-        let resolution = rows::check_resolution(&choice)?;
-        let rows = rows::measure(&choice)?;
-        let notes = rows::check_generator(&choice)?;
-        (rows, resolution, notes, choice.cycles())
+        (rows::measure(&choice)?, choice.cycles(), choice.cuts())
     };
-    let report = Report::new(machine, &pace, notes, rows).beside(cycles, resolution);
+    let Measured {
+        resolution,
+        rows,
+        notes,
+    } = measured;
+    let report = Report::new(machine, &pace, notes, rows)
+        .beside(cycles, resolution)
+        .within(cuts);
     report.write(&arguments.out)?;
     print!("{}", markdown::render(&report));
     eprintln!(

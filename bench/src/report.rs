@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::Cuts,
     machine::Machine,
     quiet::Cycles,
     rounds::Pace,
@@ -27,6 +28,9 @@ pub struct Report {
     pub pace: Pace,
     /// How often the machine was disturbed.
     pub cycles: Cycles,
+    /// What there was no time for.
+    #[serde(default)]
+    pub cuts: Cuts,
     /// How two hosts compare that are alike.
     pub resolution: Vec<Resolution>,
     /// What a reader must know beside the rows.
@@ -57,6 +61,7 @@ impl Report {
             machine,
             pace: *pace,
             cycles: Cycles::default(),
+            cuts: Cuts::default(),
             resolution: Vec::new(),
             notes,
             rows: rows.into_iter().map(judge).collect(),
@@ -71,6 +76,12 @@ impl Report {
             resolution,
             ..self
         }
+    }
+
+    /// The same, without what there was no time for.
+    #[must_use]
+    pub fn within(self, cuts: Cuts) -> Self {
+        Self { cuts, ..self }
     }
 
     /// What became of all targets.

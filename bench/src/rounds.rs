@@ -18,8 +18,9 @@ use anyhow::{Context as _, Result};
 use self::order::in_order;
 pub use self::pace::Pace;
 use crate::{
+    budget::{Budget, OVER},
     quiet::Quiet,
-    row::{About, Absent, Row, Series, Tally},
+    row::{About, Absent, Row, SUBJECT, Series, Tally},
     statistics::by_shares,
     stop,
     work::{Load, Order, Session, Slice},
@@ -95,14 +96,22 @@ impl Plan<'_> {
     /// # Errors
     ///
     /// When the user ends the run, or the reference load does.
-    pub fn measure(mut self, pace: &Pace, quiet: &mut Quiet<'_>) -> Result<Vec<Row>> {
+    pub fn measure(
+        mut self,
+        pace: &Pace,
+        budget: &mut Budget,
+        quiet: &mut Quiet<'_>,
+    ) -> Result<Vec<Row>> {
+        let Some(mut rounds) = budget.work(pace.rounds) else {
+            return Ok(self.unmeasured());
+        };
         quiet.grant();
         let mut taken = vec![Taken::default(); self.contenders.len()];
         let mut rows = Vec::new();
         for round in 0..pace.most_rounds.max(pace.rounds) {
             let is_planned = round < pace.rounds;
             let is_wanted = self.has_shares() && is_close(&rows) && quiet.is_patient();
-            if !is_planned && !is_wanted {
+            if !is_planned && !is_wanted || !budget.another(&mut rounds) {
                 break;
             }
             let began = Instant::now();
@@ -113,6 +122,17 @@ impl Plan<'_> {
             rows = self.rows(&taken);
         }
         Ok(rows)
+    }
+
+    /// The rows when there is no time for any round.
+    fn unmeasured(mut self) -> Vec<Row> {
+        let names = self.contenders.drain(..).map(|it| it.name);
+        let mut absent: Vec<_> = names.map(|name| Absent::new(&name, OVER)).collect();
+        if absent.is_empty() {
+            absent.push(Absent::new(SUBJECT, OVER));
+        }
+        self.absent.extend(absent);
+        self.rows(&[])
     }
 
     fn round(

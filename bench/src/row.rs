@@ -100,6 +100,16 @@ pub struct Absent {
     pub reason: String,
 }
 
+impl Absent {
+    /// Who, and why.
+    pub fn new(name: &str, reason: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 /// A measured row.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
@@ -172,6 +182,16 @@ impl Tally {
 }
 
 impl Row {
+    /// One that could not be measured, and why.
+    pub fn unmeasured(about: About, reason: &str) -> Self {
+        Self {
+            about,
+            series: Vec::new(),
+            absent: vec![Absent::new(SUBJECT, reason)],
+            notes: Vec::new(),
+        }
+    }
+
     /// The samples of one contender.
     pub fn samples(&self, name: &str) -> Option<&[f64]> {
         let series = self.series.iter().find(|series| series.name == name)?;

@@ -39,7 +39,8 @@ pub fn read(path: &Path) -> Result<Report> {
     let rows = report.rows.into_iter().map(|judged| judged.row).collect();
     Ok(
         Report::new(report.machine, &report.pace, report.notes, rows)
-            .beside(report.cycles, report.resolution),
+            .beside(report.cycles, report.resolution)
+            .within(report.cuts),
     )
 }
 

@@ -1,9 +1,10 @@
 //! The report for people: one table a row.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use super::{Judged, Report};
 use crate::{
+    budget::Cuts,
     quiet::Cycles,
     row::{Judgement, Row, SUBJECT, Sense, Tally, Target},
     rows::Resolution,
@@ -44,6 +45,9 @@ pub fn render(report: &Report) -> String {
     let _ = writeln!(text, "{}\n", machine.tools.join("; "));
     let _ = writeln!(text, "{}.\n", outcome(report.tally()));
     let _ = writeln!(text, "{}.\n", disturbances(report.cycles));
+    if let Some(limit) = report.pace.limit {
+        let _ = writeln!(text, "{}.\n", omissions(report.cuts, limit));
+    }
     for words in resolutions(&report.resolution) {
         let _ = writeln!(text, "How fine the bench sees: {words}.\n");
     }
@@ -195,6 +199,16 @@ pub fn disturbances(cycles: Cycles) -> String {
     )
 }
 
+/// What there was no time for, in words.
+fn omissions(cuts: Cuts, limit: Duration) -> String {
+    let Cuts { rounds, works } = cuts;
+    format!(
+        "A run like this one ends after {} s: {rounds} rounds were left out for that, and {works} \
+         works as a whole",
+        limit.as_secs()
+    )
+}
+
 /// How two hosts compare that are alike, in words, for each number of each load.
 pub fn resolutions(resolution: &[Resolution]) -> Vec<String> {
     let words = |it: &Resolution| match &it.spread {
@@ -224,8 +238,6 @@ pub fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         machine::Machine,
@@ -283,6 +295,10 @@ mod tests {
                 spread: Spread::of(&[1.01]),
             }],
         )
+        .within(Cuts {
+            rounds: 5,
+            works: 1,
+        })
     }
 
     #[test]
@@ -299,6 +315,7 @@ mod tests {
             "- ≥ 1.00 × absent: **not measured**",
             "- it was noted",
             "9 cycles of slices count; 2 were taken again",
+            "ends after 115 s: 5 rounds were left out for that, and 1 works as a whole.",
             "How fine the bench sees: two hosts: 1.010 [too few rounds].",
             "all was noted",
             "2 slices of 25 ms each (45 ms of streams, 46 ms of latency), after 5 ms that do not \

@@ -31,6 +31,9 @@ pub struct Pace {
     pub fill: Duration,
     /// How long a slice of answers' times is: of 1,000 of them one counts for the last number.
     pub tail: Duration,
+    /// How long the whole run may take, its removal included; `None`: as long as what is planned.
+    #[serde(default)]
+    pub limit: Option<Duration>,
     /// How many ports dockerd itself publishes, where there are many: it takes long for each.
     pub by_dockerd: u16,
     /// In how many rounds those take part who take seconds for a change among very many ports.
@@ -56,6 +59,7 @@ impl Pace {
         long: Duration::from_millis(100),
         fill: Duration::from_millis(30),
         tail: Duration::from_millis(100),
+        limit: None,
         by_dockerd: 100,
         slow_rounds: 7,
         hook_rounds: 21,
@@ -74,6 +78,8 @@ impl Pace {
         long: Duration::from_millis(45),
         fill: Duration::from_millis(15),
         tail: Duration::from_millis(45),
+        // Less than two minutes, with what comes before the bench.
+        limit: Some(Duration::from_secs(115)),
         by_dockerd: 10,
         slow_rounds: 1,
         hook_rounds: 3,

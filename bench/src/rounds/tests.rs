@@ -1,11 +1,20 @@
 //! Rounds with contenders and readings that are made up. Nothing is measured.
 
-use std::{cell::RefCell, rc::Rc, thread, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::ensure;
 
 use super::*;
-use crate::row::{Direction, SUBJECT, Target};
+use crate::{
+    budget::Cuts,
+    row::{Direction, Target},
+};
 
 const PACE: Pace = Pace {
     rounds: 2,
@@ -79,6 +88,11 @@ fn plan(who: &[(&'static str, u64, usize)], targets: Vec<Target>) -> (Plan<'stat
     (plan, diary)
 }
 
+/// Time for everything.
+fn endless() -> Budget {
+    Budget::start(None, 0)
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const NEVER: usize = usize::MAX;
 
@@ -86,7 +100,8 @@ const NEVER: usize = usize::MAX;
 fn contenders_alternate_in_slices() {
     let (plan, diary) = plan(&[("a", 1, NEVER), ("b", 1, NEVER)], Vec::new());
     let mut quiet = Quiet::by(|| Ok(1.0), SECOND);
-    plan.measure(&PACE, &mut quiet).expect("nobody ends it");
+    plan.measure(&PACE, &mut endless(), &mut quiet)
+        .expect("nobody ends it");
     assert_eq!(*diary.borrow(), "abab..abab..");
 }
 
@@ -129,7 +144,8 @@ fn a_disturbed_cycle_is_taken_again_for_everybody_and_then_stays() {
         .into_iter()
         .chain(std::iter::repeat(9.0));
     let mut quiet = Quiet::by(move || Ok(readings.next().unwrap_or(9.0)), SECOND);
-    plan.measure(&PACE, &mut quiet).expect("nobody ends it");
+    plan.measure(&PACE, &mut endless(), &mut quiet)
+        .expect("nobody ends it");
     assert_eq!(*diary.borrow(), "ababab..ababab..");
     let cycles = quiet.judge.cycles();
     assert_eq!((cycles.kept, cycles.again, cycles.stayed), (4, 2, 2));
@@ -146,7 +162,9 @@ fn a_target_that_is_too_close_to_tell_has_more_rounds() {
         let targets = vec![Target::at_least(bound, "b")];
         let (plan, _) = plan(&[(SUBJECT, 5, NEVER), ("b", 5, NEVER)], targets);
         let mut quiet = Quiet::by(|| Ok(1.0), SECOND);
-        let rows = plan.measure(&pace, &mut quiet).expect("nobody ends it");
+        let rows = plan
+            .measure(&pace, &mut endless(), &mut quiet)
+            .expect("nobody ends it");
         assert_eq!(rows[0].samples("b").map(<[f64]>::len), Some(rounds));
     }
 }
@@ -163,7 +181,8 @@ fn without_patience_there_is_nothing_but_what_was_planned() {
     let mut readings = [1.0, 9.0].into_iter().cycle();
     let read = move || Ok(readings.next().unwrap_or(9.0));
     let mut quiet = Quiet::by(read, Duration::ZERO);
-    plan.measure(&pace, &mut quiet).expect("nobody ends it");
+    plan.measure(&pace, &mut endless(), &mut quiet)
+        .expect("nobody ends it");
     assert_eq!(diary.borrow().matches('b').count(), 7 * (2 + 2));
 }
 
@@ -171,9 +190,55 @@ fn without_patience_there_is_nothing_but_what_was_planned() {
 fn who_fails_in_a_slice_leaves_the_row_with_the_reason() {
     let (plan, diary) = plan(&[(SUBJECT, 2, NEVER), ("broken", 1, 1)], Vec::new());
     let mut quiet = Quiet::by(|| Ok(1.0), SECOND);
-    let rows = plan.measure(&PACE, &mut quiet).expect("nobody ends it");
+    let rows = plan
+        .measure(&PACE, &mut endless(), &mut quiet)
+        .expect("nobody ends it");
     assert_eq!(rows[0].samples(SUBJECT), Some(&[2.0, 2.0][..]));
     assert_eq!(rows[0].samples("broken"), None);
     assert_eq!(rows[0].absent[0].reason, "failed in round 0: refused");
     assert!(diary.borrow().ends_with("netbpfnetbpf."));
+}
+
+/// A budget of so many seconds, by a clock that goes on by a second whenever somebody looks at it.
+fn short(limit: u64) -> Budget {
+    let looks = AtomicU64::new(0);
+    let clock = move || Duration::from_secs(looks.fetch_add(1, Ordering::Relaxed));
+    Budget::by(clock, Some(Duration::from_secs(limit)), 0)
+}
+
+#[test]
+fn rounds_for_which_there_is_no_time_are_cut_for_everybody_and_counted() {
+    let pace = Pace {
+        rounds: 7,
+        most_rounds: 9,
+        ..PACE
+    };
+    let (plan, _) = plan(&[(SUBJECT, 5, NEVER), ("b", 5, NEVER)], Vec::new());
+    let (mut budget, mut quiet) = (short(4), Quiet::by(|| Ok(1.0), SECOND));
+    let rows = plan.measure(&pace, &mut budget, &mut quiet);
+    let rows = rows.expect("nobody ends it");
+    for who in [SUBJECT, "b"] {
+        // One look is before the work; a third round would end at 4, a fourth one later.
+        assert_eq!(rows[0].samples(who).map(<[f64]>::len), Some(3), "{who}");
+    }
+    let cuts = Cuts {
+        rounds: 4,
+        works: 0,
+    };
+    assert_eq!(budget.cuts(), cuts);
+}
+
+#[test]
+fn a_work_for_which_there_is_no_time_says_so_of_everybody() {
+    for who in [&[(SUBJECT, 5, NEVER), ("b", 5, NEVER)][..], &[]] {
+        let (plan, diary) = plan(who, vec![Target::at_least(1.0, "b")]);
+        let (mut budget, mut quiet) = (short(0), Quiet::by(|| Ok(1.0), SECOND));
+        let rows = plan.measure(&PACE, &mut budget, &mut quiet);
+        let rows = rows.expect("nobody ends it");
+        assert_eq!(*diary.borrow(), "");
+        assert!(rows[0].series.is_empty() && !rows[0].is_whole());
+        assert_eq!(rows[0].absent.len(), who.len().max(1));
+        assert!(rows[0].absent.iter().all(|it| it.reason == OVER));
+        assert_eq!(budget.cuts().works, 1);
+    }
 }

@@ -15,6 +15,7 @@ use anyhow::{Result, anyhow};
 
 use super::Choice;
 use crate::{
+    budget::OVER,
     peers::set_up,
     row::{About, Absent, Direction, Row, SUBJECT, Series, Target},
     stop,
@@ -35,14 +36,27 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     if abouts.is_empty() {
         return Ok(Vec::new());
     }
+    let planned = choice.pace.rounds;
+    let rounds = choice.with_budget(|budget| budget.work_with_set_up(planned));
+    let Some(mut rounds) = rounds else {
+        let abouts = abouts.into_iter().map(|(.., about)| about);
+        return Ok(abouts.map(|about| Row::unmeasured(about, OVER)).collect());
+    };
     let ours = ours(choice);
     choice.with_ports(PORTS, |sites| {
         let mut contenders = ours;
         contenders.extend(theirs::contenders(sites, &choice.pace));
-        for round in 0..choice.pace.rounds {
+        for round in 0..planned {
+            if !choice.with_budget(|budget| budget.another(&mut rounds)) {
+                break;
+            }
             for contender in &mut contenders {
                 stop::check()?;
-                contender.take(round);
+                if choice.with_budget(|budget| budget.is_over()) {
+                    contender.leave_unmeasured();
+                } else {
+                    contender.take(round);
+                }
             }
         }
         for Contender { name, took, .. } in &contenders {
@@ -147,6 +161,13 @@ impl<'s> Contender<'s> {
             Err(error) => self.sampler = Err(format!("failed in round {round}: {error:#}")),
         }
         self.took += began.elapsed();
+    }
+
+    /// There is no time for it any more; what it has stays.
+    fn leave_unmeasured(&mut self) {
+        if self.samples.is_empty() && self.sampler.is_ok() {
+            self.sampler = Err(OVER.to_owned());
+        }
     }
 
     fn series(&self, work: Work) -> Option<Series> {

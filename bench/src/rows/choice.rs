@@ -11,6 +11,7 @@ use anyhow::Result;
 
 use super::published;
 use crate::{
+    budget::{Budget, Cuts},
     peers::{
         self, DIRECT, DOCKER_LEGACY, DOCKER_NFT, DOCKER_NO_PROXY, LOOPBACK, NFT_MAPS, PLAIN,
         PLAIN_AGAIN, Sites, Wanted,
@@ -35,10 +36,12 @@ pub struct Choice {
     without_proxy: OnceCell<Sites>,
     many: RefCell<Option<Sites>>,
     quiet: RefCell<Option<Quiet<'static>>>,
+    budget: RefCell<Budget>,
 }
 
 impl Choice {
-    /// The rows whose ids contain `word`, measured for the command `netbpf`.
+    /// The rows whose ids contain `word`, measured for the command `netbpf` in a run that begins
+    /// now.
     pub fn new(word: &str, netbpf: PathBuf, pace: Pace) -> Self {
         Self {
             word: word.to_owned(),
@@ -49,6 +52,7 @@ impl Choice {
             without_proxy: OnceCell::new(),
             many: RefCell::default(),
             quiet: RefCell::default(),
+            budget: RefCell::new(Budget::start(pace.limit, super::weight())),
         }
     }
 
@@ -58,7 +62,7 @@ impl Choice {
     ///
     /// As [`Plan::measure`].
     pub fn measure(&self, plan: Plan<'_>) -> Result<Vec<Row>> {
-        self.with_quiet(|quiet| plan.measure(&self.pace, quiet))
+        self.with_quiet(|quiet| plan.measure(&self.pace, &mut self.budget.borrow_mut(), quiet))
     }
 
     /// Does some work with an eye on whether the machine is quiet.
@@ -83,6 +87,31 @@ impl Choice {
             .unwrap_or_default()
     }
 
+    /// A part of the run begins, of so many works. Where few rows are chosen, nothing is shared out.
+    pub fn begin_part(&self, weight: u32, works: u32) {
+        if self.word.is_empty() {
+            self.budget.borrow_mut().part(weight, works);
+        }
+    }
+
+    /// Does some work with an eye on the time of the run.
+    pub fn with_budget<T>(&self, work: impl FnOnce(&mut Budget) -> T) -> T {
+        work(&mut self.budget.borrow_mut())
+    }
+
+    /// What was left out so far for lack of time.
+    pub fn cuts(&self) -> Cuts {
+        self.budget.borrow().cuts()
+    }
+
+    /// Sets something up, which its removal has to be paid for.
+    fn setting_up<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        self.budget.borrow_mut().set_up(began.elapsed());
+        done
+    }
+
     /// Whether a row is to be measured.
     pub fn has(&self, id: &str) -> bool {
         id.contains(&self.word)
@@ -95,12 +124,14 @@ impl Choice {
             return;
         }
         let (netbpf, first) = (&*self.netbpf, self.pace.by_dockerd);
-        let (common, without_proxy, many, pool) = thread::scope(|scope| {
-            let common = scope.spawn(|| common(netbpf));
-            let without_proxy = scope.spawn(without_proxy);
-            let many = scope.spawn(|| many(netbpf, first));
-            let pool = pool(netbpf);
-            (common.join(), without_proxy.join(), many.join(), pool)
+        let (common, without_proxy, many, pool) = self.setting_up(|| {
+            thread::scope(|scope| {
+                let common = scope.spawn(|| common(netbpf));
+                let without_proxy = scope.spawn(without_proxy);
+                let many = scope.spawn(|| many(netbpf, first));
+                let pool = pool(netbpf);
+                (common.join(), without_proxy.join(), many.join(), pool)
+            })
         });
         // What panicked is set up again where a row asks for it, and says why it can't be.
         let _ = common.map(|common| self.common.set(common));
@@ -112,17 +143,20 @@ impl Choice {
     /// Every contender on a host of its own, with one published port. They stand until the end of
     /// the run.
     pub fn common(&self) -> &Sites {
-        self.common.get_or_init(|| common(&self.netbpf))
+        self.common
+            .get_or_init(|| self.setting_up(|| common(&self.netbpf)))
     }
 
     /// Docker without its proxy, in the same way.
     pub fn without_proxy(&self) -> &Sites {
-        self.without_proxy.get_or_init(without_proxy)
+        self.without_proxy
+            .get_or_init(|| self.setting_up(without_proxy))
     }
 
     /// The host with virtual IPs, or why there is none.
     pub fn pool(&self) -> &Result<Pool> {
-        self.pool.get_or_init(|| pool(&self.netbpf))
+        self.pool
+            .get_or_init(|| self.setting_up(|| pool(&self.netbpf)))
     }
 
     /// Hosts with this many published ports, for `work`. Their ports grow in number where they
@@ -130,7 +164,8 @@ impl Choice {
     pub fn with_ports<T>(&self, ports: u16, work: impl FnOnce(&Sites) -> T) -> T {
         let mut many_ports = self.many.borrow_mut();
         let first = self.pace.by_dockerd;
-        let many_ports = many_ports.get_or_insert_with(|| many(&self.netbpf, first));
+        let many_ports =
+            many_ports.get_or_insert_with(|| self.setting_up(|| many(&self.netbpf, first)));
         many_ports.change(|_, site| {
             // Also where that many were there from the beginning: dockerd may have left out some.
             site.grow(ports.max(site.ports))

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{Choice, containers};
 use crate::{
+    budget::OVER,
     peers::{LOOPBACK, PLAIN, Site},
     pin::Cpus,
     rounds::Pace,
@@ -37,8 +38,7 @@ pub fn check(choice: &Choice) -> Result<Vec<String>> {
         .into_iter()
         .map(|peer| {
             stop::check()?;
-            let compared =
-                (choice.common().site(peer)).and_then(|site| compare(site, &choice.pace));
+            let compared = (choice.common().site(peer)).and_then(|site| compare(site, choice));
             Ok(match compared {
                 Ok(words) => format!("Streams on one connection, {peer}: {words}"),
                 Err(error) => format!("Streams are not checked against iperf3, {peer}: {error:#}"),
@@ -47,11 +47,17 @@ pub fn check(choice: &Choice) -> Result<Vec<String>> {
         .collect()
 }
 
-fn compare(site: &Site, pace: &Pace) -> Result<String> {
+fn compare(site: &Site, choice: &Choice) -> Result<String> {
+    let pace = &choice.pace;
+    let rounds = choice.with_budget(|budget| budget.work(pace.slow_rounds));
+    let mut rounds = rounds.context(OVER)?;
     let ends = containers::ends(site, Family::V4, Cpus::two()?);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..pace.slow_rounds {
         stop::check()?;
+        if !choice.with_budget(|budget| budget.another(&mut rounds)) {
+            break;
+        }
         ours.push(ours_in(&ends, pace)?);
         theirs.push(iperf3(&ends)?);
     }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::Choice;
 use crate::{
+    budget::{Budget, OVER},
     guard::Counts,
     hooks::{Case, Kind, Lab, Runs, in_lab},
     quiet::{Cycles, Judge},
@@ -34,11 +35,20 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let pace = choice.pace;
-    in_lab(chosen.clone(), |lab| {
+    choice
+        .with_budget(|budget| time(&chosen, choice.pace, budget))
+        .context("hooks")
+}
+
+fn time(chosen: &[Case], pace: Pace, budget: &mut Budget) -> Result<Vec<Row>> {
+    let Some(mut rounds) = budget.work(pace.hook_rounds) else {
+        let abouts = chosen.iter().map(|case| about(*case));
+        return Ok(abouts.map(|about| Row::unmeasured(about, OVER)).collect());
+    };
+    in_lab(chosen.to_vec(), |lab| {
         let mut watch = Watch::new(lab, pace)?;
         let mut taken = Vec::new();
-        for _ in 0..pace.hook_rounds {
+        while taken.len() < pace.hook_rounds && budget.another(&mut rounds) {
             taken.push(watch.round(lab)?);
         }
         let disturbed = watch.words();
@@ -48,7 +58,6 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         };
         chosen.iter().enumerate().map(row).collect()
     })
-    .context("hooks")
 }
 
 /// What every case costs once, beside the reference program, in nanoseconds by the number of the
@@ -149,24 +158,29 @@ fn id(case: Case) -> String {
     format!("hooks/{}", case.name())
 }
 
-fn row(case: Case, at: usize, rounds: &[WatchedCosts], counts: Counts, disturbed: &str) -> Row {
+fn about(case: Case) -> About {
     let (what, bound) = match case.kind {
         Kind::Established => ("a packet of a known flow", 100.0),
         Kind::New => ("the first packet of a flow", 600.0),
     };
+    let (hook, way) = (case.way.hook().name(), case.way.name());
+    About {
+        id: id(case),
+        title: format!("{hook} ({way}): {what}, {}", case.family.name()),
+        unit: "ns".to_owned(),
+        direction: Direction::LowerIsBetter,
+        targets: vec![Target::within(bound)],
+    }
+}
+
+fn row(case: Case, at: usize, rounds: &[WatchedCosts], counts: Counts, disturbed: &str) -> Row {
     let series = |name: &str, cost: &dyn Fn(&WatchedCosts) -> f64| Series {
         name: name.to_owned(),
         samples: rounds.iter().map(cost).collect(),
     };
-    let (hook, way) = (case.way.hook().name(), case.way.name());
+    let hook = case.way.hook().name();
     Row {
-        about: About {
-            id: id(case),
-            title: format!("{hook} ({way}): {what}, {}", case.family.name()),
-            unit: "ns".to_owned(),
-            direction: Direction::LowerIsBetter,
-            targets: vec![Target::within(bound)],
-        },
+        about: about(case),
         series: vec![
             series(SUBJECT, &|round| round.cases[at]),
             series(REFERENCE, &|round| round.references[at]),

@@ -25,6 +25,7 @@ use netbpf_tests::topology::Family;
 
 use super::{Choice, containers, local, outbound, published, vip};
 use crate::{
+    budget::OVER,
     hooks::{Kind, nothing},
     peers::{Site, forget, netbpf::Service},
     pin::Cpus,
@@ -130,8 +131,15 @@ impl Way {
             quiet.grant();
             Ok(())
         })?;
-        for _ in 0..choice.pace.rounds {
+        let planned = choice.pace.rounds;
+        let Some(mut rounds) = choice.with_budget(|budget| budget.work(planned)) else {
+            return Ok(vec![self.absent(self.first, family, OVER.to_owned())]);
+        };
+        for _ in 0..planned {
             stop::check()?;
+            if !choice.with_budget(|budget| budget.another(&mut rounds)) {
+                break;
+            }
             let round = (place.as_ref().map_err(|error| format!("{error:#}"))).and_then(|place| {
                 let round = choice.with_quiet(|quiet| self.quietest(place, &choice.pace, quiet));
                 round.map_err(|error| format!("{error:#}"))

@@ -29,6 +29,7 @@ use super::{
     hooks::{Watch, WatchedCosts},
 };
 use crate::{
+    budget::{Budget, OVER},
     hooks::{Case, Lab, Way, in_lab},
     peers,
     rounds::Pace,
@@ -38,6 +39,8 @@ use crate::{
 
 /// How many networks: the last is the one that rows are about.
 const SIZES: [usize; 3] = [100, 300, 1000];
+/// The bed's own world, beside which they stand.
+const SMALL: &str = "4 networks";
 /// The row of the maps' memory.
 const MAPS: &str = "scale/maps/memory";
 /// How many containers each of them has.
@@ -53,22 +56,35 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     if choice.has("scale/plan/time") || choice.has("scale/plan/memory") {
         rows.extend(timed("plan", || plan_rows(choice))?);
     }
-    let cases = packet_cases(choice);
-    if choice.has(MAPS) || !cases.is_empty() {
-        let contents = SIZES.map(contents);
-        let [small, middle, great] = contents;
-        let contents = [small?, middle?, great?];
-        let (maps, pace) = (choice.has(MAPS), choice.pace);
-        rows.extend(in_lab(cases, |lab| {
-            let mut rows = Vec::new();
-            if maps {
-                rows.push(timed("maps", || maps_row(lab, &contents))?);
-            }
-            rows.extend(timed("packet", || packet_rows(pace, lab, &contents[2]))?);
-            Ok(rows)
-        })?);
+    let (maps, cases) = (choice.has(MAPS), packet_cases(choice));
+    if maps || !cases.is_empty() {
+        rows.extend(choice.with_budget(|budget| on_bed(maps, cases, choice.pace, budget))?);
     }
     Ok(rows)
+}
+
+/// The rows for which maps are filled.
+fn on_bed(maps: bool, cases: Vec<Case>, pace: Pace, budget: &mut Budget) -> Result<Vec<Row>> {
+    // Half as many of each size.
+    let Some(mut rounds) = budget.work(pace.hook_rounds / 2) else {
+        let maps = maps.then(about_maps).into_iter();
+        let abouts = maps.chain(cases.into_iter().map(about_packet));
+        return Ok(abouts.map(|about| Row::unmeasured(about, OVER)).collect());
+    };
+    let [small, middle, great] = SIZES.map(contents);
+    let contents = [small?, middle?, great?];
+    in_lab(cases, |lab| {
+        let mut rows = Vec::new();
+        if maps {
+            rows.push(timed("maps", || maps_row(lab, &contents))?);
+        }
+        let [.., great] = &contents;
+        let mut may_begin = || budget.another(&mut rounds);
+        rows.extend(timed("packet", || {
+            packet_rows(pace, lab, great, &mut may_begin)
+        })?);
+        Ok(rows)
+    })
 }
 
 fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -84,18 +100,11 @@ fn name(networks: usize) -> String {
 }
 
 /// The row whose subject is the greatest size, the smallest of which is multiplied by the bound.
-fn row(id: &str, title: &str, unit: &str, samples: [Vec<f64>; 3]) -> Row {
+fn row(about: About, samples: [Vec<f64>; 3]) -> Row {
     let [small, middle, great] = samples;
-    let factor = SIZES[2] as f64 / SIZES[0] as f64;
     let series = |name: String, samples| Series { name, samples };
     Row {
-        about: About {
-            id: id.to_owned(),
-            title: title.to_owned(),
-            unit: unit.to_owned(),
-            direction: Direction::LowerIsBetter,
-            targets: vec![Target::at_most(factor, &name(SIZES[0]))],
-        },
+        about,
         series: vec![
             series(SUBJECT.to_owned(), great),
             series(name(SIZES[1]), middle),
@@ -103,18 +112,43 @@ fn row(id: &str, title: &str, unit: &str, samples: [Vec<f64>; 3]) -> Row {
         ],
         absent: Vec::new(),
         notes: vec![format!(
-            "netbpf: {} networks with {CONTAINERS} containers each; linear is {factor} times the \
-             first size",
-            SIZES[2]
+            "netbpf: {} networks with {CONTAINERS} containers each; linear is {} times the first \
+             size",
+            SIZES[2],
+            factor()
         )],
     }
 }
 
+/// How many times the smallest size the greatest one is.
+const fn factor() -> f64 {
+    SIZES[2] as f64 / SIZES[0] as f64
+}
+
+fn about(id: &str, title: &str, unit: &str) -> About {
+    About {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        unit: unit.to_owned(),
+        direction: Direction::LowerIsBetter,
+        targets: vec![Target::at_most(factor(), &name(SIZES[0]))],
+    }
+}
+
 fn plan_rows(choice: &Choice) -> Result<Vec<Row>> {
+    let abouts = about_plan();
+    let planned = choice.pace.slow_rounds;
+    let Some(mut rounds) = choice.with_budget(|budget| budget.work(planned)) else {
+        let rows = abouts.map(|about| Row::unmeasured(about, OVER));
+        return Ok(rows.into());
+    };
     let (mut times, mut memories): ([Vec<f64>; 3], [Vec<f64>; 3]) = Default::default();
     let topology = peers::set_up(|| Ok(Topology::create()))?;
     let instance = Instance::new(&topology.id, &topology.host).with_binary(&choice.netbpf);
-    for _ in 0..choice.pace.slow_rounds {
+    for _ in 0..planned {
+        if !choice.with_budget(|budget| budget.another(&mut rounds)) {
+            break;
+        }
         for (at, size) in SIZES.into_iter().enumerate() {
             stop::check()?;
             let path = instance.write_config(&document(size));
@@ -129,16 +163,17 @@ fn plan_rows(choice: &Choice) -> Result<Vec<Row>> {
             memories[at].push(memory);
         }
     }
+    let [time, memory] = abouts;
+    Ok(vec![row(time, times), row(memory, memories)])
+}
+
+fn about_plan() -> [About; 2] {
     let what = "read, resolve, plan and compare 1,000 networks with 10 containers each";
-    Ok(vec![
-        row("scale/plan/time", what, "ms", times),
-        row(
-            "scale/plan/memory",
-            &format!("{what}: the most memory that the command has"),
-            "MiB",
-            memories,
-        ),
-    ])
+    let memory = format!("{what}: the most memory that the command has");
+    [
+        about("scale/plan/time", what, "ms"),
+        about("scale/plan/memory", &memory, "MiB"),
+    ]
 }
 
 /// The most memory that a process had at once, in MiB, once it has ended well.
@@ -169,8 +204,12 @@ fn maps_row(lab: &mut Lab<'_>, sizes: &[Contents; 3]) -> Result<Row> {
         samples.push((memory(&directory)? - before) as f64 / 1024.0);
         lab.bed_mut().set_contents(small.clone());
     }
+    Ok(row(about_maps(), samples))
+}
+
+fn about_maps() -> About {
     let title = "memory that 1,000 networks with 10 containers each add to the maps";
-    Ok(row(MAPS, title, "KiB", samples))
+    about(MAPS, title, "KiB")
 }
 
 /// What is chosen of the cases of single hooks.
@@ -185,9 +224,23 @@ fn packet_id(case: Case) -> String {
     format!("scale/packet/{}", case.name())
 }
 
+fn about_packet(case: Case) -> About {
+    About {
+        id: packet_id(case),
+        title: format!("{} with 1,000 networks of 10 containers", case.name()),
+        unit: "ns".to_owned(),
+        direction: Direction::LowerIsBetter,
+        targets: vec![Target::at_most(1.03, SMALL)],
+    }
+}
+
 /// A packet costs on full maps what it costs on small ones.
-fn packet_rows(pace: Pace, lab: &mut Lab<'_>, great: &Contents) -> Result<Vec<Row>> {
-    const SMALL: &str = "4 networks";
+fn packet_rows(
+    pace: Pace,
+    lab: &mut Lab<'_>,
+    great: &Contents,
+    may_begin: &mut impl FnMut() -> bool,
+) -> Result<Vec<Row>> {
     if lab.cases().is_empty() {
         return Ok(Vec::new());
     }
@@ -197,6 +250,9 @@ fn packet_rows(pace: Pace, lab: &mut Lab<'_>, great: &Contents) -> Result<Vec<Ro
     extend(&mut full, great.clone());
     let (mut few, mut many) = (Vec::new(), Vec::new());
     for round in 0..pace.hook_rounds / 2 {
+        if !may_begin() {
+            break;
+        }
         // What was last comes first again, so that neither is always the later one.
         for times in [round, round + 1] {
             if times.is_multiple_of(2) {
@@ -216,13 +272,7 @@ fn packet_rows(pace: Pace, lab: &mut Lab<'_>, great: &Contents) -> Result<Vec<Ro
             samples: rounds.iter().map(|round| round.cases[at]).collect(),
         };
         Row {
-            about: About {
-                id: packet_id(*case),
-                title: format!("{} with 1,000 networks of 10 containers", case.name()),
-                unit: "ns".to_owned(),
-                direction: Direction::LowerIsBetter,
-                targets: vec![Target::at_most(1.03, SMALL)],
-            },
+            about: about_packet(*case),
             series: vec![series(SUBJECT, &many), series(SMALL, &few)],
             absent: Vec::new(),
             notes: vec![disturbed.clone()],
