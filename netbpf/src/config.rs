@@ -41,7 +41,6 @@ use self::{
     network::NetworkSpec, service::ServiceSpec, table::Table,
 };
 pub use self::{
-    publish::Wanted,
     standing::{Counters, Standing},
     surroundings::Surroundings,
 };

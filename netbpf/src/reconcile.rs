@@ -233,7 +233,7 @@ impl<'a> Applying<'a> {
         let (mut survey, todo) = self.compare(&mut model, Purpose::GoOn)?;
         let report = Report {
             warnings,
-            ..Report::from(todo.changes.clone())
+            ..Report::from(todo.changes.clone()).since(earlier.last_ids.mapping)
         };
         if options.mode == Mode::DryRun {
             return Ok(Applied { report, kept: None });

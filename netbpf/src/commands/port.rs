@@ -9,11 +9,10 @@ use serde::Serialize;
 use super::committed;
 use crate::{
     cli::Listing,
-    config::Wanted,
     display::{self, Row, joined},
     error::Error,
     model::{Container, Family, Model, PortBinding, Proto},
-    reconcile::{Action, Change, Report},
+    reconcile::{Action, Change, ContainerPort, Report},
     state::Instance,
 };
 
@@ -53,13 +52,6 @@ impl<'m> PortRow<'m> {
             })
         };
         Family::BOTH.into_iter().filter_map(row).collect()
-    }
-
-    /// The address and port that lead to it, as a change names them.
-    fn reached_by(&self) -> String {
-        let own = SocketAddr::new(self.container_ip, self.container_port);
-        let host = |port| SocketAddr::new(self.host_ip, port);
-        format!("{}/{}", self.host_port.map_or(own, host), self.proto)
     }
 
     /// The host's address and port; `None` where it is reached without one.
@@ -129,58 +121,55 @@ pub(super) fn ls_container(instance: &Instance, name: &str, listing: Listing) ->
     display::print(&docker_port(&rows).concat())
 }
 
-/// The ports of a container that were asked for and added, as `docker port` prints them. Others
-/// come with them where what stood was lost: after a boot.
-pub(super) fn lines_of_new(
-    instance: &Instance,
-    container: &str,
-    wanted: &Wanted,
-    report: &Report,
-) -> Result<String> {
-    let changes = report.changes.iter();
-    let new: Vec<&Change> = changes
-        .filter(|change| change.kind == "port" && change.action == Action::Add)
-        .collect();
-    // The change says all there is to say, but for containers that are reached without a port of
-    // the host.
-    if new.iter().all(|change| change.to.is_some()) {
-        return Ok(told(container, wanted, &new).concat());
+/// The ports of a container that a change brought, as `docker port` prints them, in the order in
+/// which they were asked for. Others come with them where what stood was lost: after a boot.
+pub(super) fn lines_of_new(container: &str, report: &Report) -> String {
+    let added = report.changes.iter().filter(|it| it.action == Action::Add);
+    let mut new: Vec<NewPort<'_>> = added.filter_map(NewPort::of).collect();
+    new.retain(|port| port.to.container == container);
+    new.sort_by_key(|port| port.to.mapping);
+    let lines = new.chunk_by(|one, other| one.to.mapping == other.to.mapping);
+    lines.flat_map(lines_of_mapping).collect()
+}
+
+/// A published port that a change brought.
+struct NewPort<'c> {
+    /// What leads to it, as the change names it.
+    by: &'c str,
+    proto: &'c str,
+    to: &'c ContainerPort,
+}
+
+impl<'c> NewPort<'c> {
+    fn of(change: &'c Change) -> Option<Self> {
+        let to = change.to.as_ref().filter(|to| to.is_new)?;
+        let (by, proto) = change.name.rsplit_once('/')?;
+        Some(Self { by, proto, to })
     }
-    let model = committed::model(instance)?;
-    let mut rows = rows_of(&model);
-    rows.retain(|row| {
-        let name = row.reached_by();
-        row.container == container
-            && new.iter().any(|change| change.name == name)
-            && wanted.can_be(row.container_port, row.proto, row.host_address())
-    });
-    Ok(docker_port(&rows).concat())
+
+    /// Whether a port of the host leads to it, and not the container's own address.
+    fn has_host_port(&self) -> bool {
+        self.by != SocketAddr::new(self.to.address, self.to.port).to_string()
+    }
+
+    fn line(&self) -> String {
+        let by = if self.has_host_port() { self.by } else { "-" };
+        format!("{}/{} -> {by}\n", self.to.port, self.proto)
+    }
 }
 
-/// The ports of a container among those that a change has added, as they were asked for.
-fn told(container: &str, wanted: &Wanted, new: &[&Change]) -> Vec<String> {
-    let mut lines: Vec<(u32, String)> = new
+/// The lines of one mapping. The container's own addresses stand for it where no port of the host
+/// does: one of each family, in however many networks it is.
+fn lines_of_mapping(ports: &[NewPort<'_>]) -> Vec<String> {
+    let has_host_port = ports.iter().any(NewPort::has_host_port);
+    let mut shown: Vec<&NewPort<'_>> = ports
         .iter()
-        .filter_map(|change| line_of(change, container, wanted))
+        .filter(|port| port.has_host_port() == has_host_port)
         .collect();
-    lines.sort_by_key(|(mapping, _)| *mapping);
-    // Who was asked for last has the highest ids.
-    let mut ids: Vec<u32> = lines.iter().map(|(mapping, _)| *mapping).collect();
-    ids.dedup();
-    let older = ids.len().saturating_sub(wanted.count());
-    let ids = &ids[older..];
-    lines.retain(|(mapping, _)| ids.contains(mapping));
-    lines.into_iter().map(|(_, line)| line).collect()
-}
-
-/// The line of a port of a container that can have been asked for, with its mapping.
-fn line_of(change: &Change, container: &str, wanted: &Wanted) -> Option<(u32, String)> {
-    let to = change.to.as_ref().filter(|to| to.container == container)?;
-    let (host, proto) = change.name.rsplit_once('/')?;
-    let mut protos = [Proto::Tcp, Proto::Udp].into_iter();
-    let known = protos.find(|known| known.name() == proto)?;
-    let is_wanted = wanted.can_be(to.port, known, Some(host.parse().ok()?));
-    is_wanted.then(|| (to.mapping, format!("{}/{proto} -> {host}\n", to.port)))
+    if !has_host_port {
+        shown.dedup_by_key(|port| port.to.address.is_ipv4());
+    }
+    shown.into_iter().map(NewPort::line).collect()
 }
 
 fn docker_port(rows: &[PortRow<'_>]) -> Vec<String> {
@@ -192,7 +181,7 @@ fn docker_port(rows: &[PortRow<'_>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{commands::testing::model, reconcile::ContainerPort};
+    use crate::commands::testing::model;
 
     #[test]
     fn rows_have_the_contracts_fields() {
@@ -225,73 +214,74 @@ mod tests {
         );
     }
 
-    #[test]
-    fn new_ports_are_told_from_the_change_that_made_them() {
-        let port = |name: &str, container: &str, (port, mapping)| Change {
+    fn added(name: &str, (container, address, port): (&str, &str, u16), mapping: u32) -> Change {
+        Change {
             to: Some(ContainerPort {
                 container: container.to_owned(),
+                address: address.parse().unwrap(),
                 port,
                 mapping,
+                is_new: true,
             }),
             ..Change::new(Action::Add, "port", name, "")
-        };
-        let instance = Instance::new("there is none");
-        let new = |specs: &[&str], changes| {
-            let specs: Vec<String> = specs.iter().map(|&spec| spec.to_owned()).collect();
-            let wanted = Wanted::read(&specs);
-            lines_of_new(&instance, "web", &wanted, &Report::from(changes)).unwrap()
-        };
+        }
+    }
+
+    /// The same of a port that had been there.
+    fn again(name: &str, of: (&str, &str, u16), mapping: u32) -> Change {
+        let mut change = added(name, of, mapping);
+        change.to.as_mut().unwrap().is_new = false;
+        change
+    }
+
+    fn new(changes: Vec<Change>) -> String {
+        lines_of_new("web", &Report::from(changes))
+    }
+
+    const WEB_V4: &str = "172.28.0.10";
+    const WEB_V6: &str = "fd00:28::10";
+
+    #[test]
+    fn new_ports_are_told_from_the_change_that_made_them() {
+        let (v4, v6) = (("web", WEB_V4, 80), ("web", WEB_V6, 80));
         let changes = vec![
-            port("0.0.0.0:8080/udp", "web", (81, 9)),
-            port("0.0.0.0:8081/tcp", "web", (80, 8)),
-            port("0.0.0.0:9090/tcp", "db", (90, 7)),
+            added("0.0.0.0:8080/udp", ("web", WEB_V4, 81), 9),
+            added("0.0.0.0:8081/tcp", v4, 8),
+            again("0.0.0.0:8083/tcp", v4, 3),
+            added("0.0.0.0:9090/tcp", ("db", "172.28.0.11", 90), 7),
             Change {
                 action: Action::Remove,
-                ..port("0.0.0.0:8082/tcp", "web", (80, 6))
+                ..added("0.0.0.0:8082/tcp", v4, 6)
             },
-            port("[::]:8081/tcp", "web", (80, 8)),
+            added("[::]:8081/tcp", v6, 8),
+            again("[::]:8083/tcp", v6, 3),
         ];
         assert_eq!(
-            new(&["8081:80", "8080:81/udp"], changes.clone()),
+            new(changes),
             "80/tcp -> 0.0.0.0:8081\n80/tcp -> [::]:8081\n81/udp -> 0.0.0.0:8080\n"
         );
-        // What stood was lost and comes with it.
-        assert_eq!(
-            new(&["8080:81/udp"], changes.clone()),
-            "81/udp -> 0.0.0.0:8080\n"
-        );
-        let chosen = vec![
-            port("0.0.0.0:8081/tcp", "web", (80, 3)),
-            port("0.0.0.0:32768/tcp", "web", (80, 8)),
-            port("[::]:32768/tcp", "web", (80, 8)),
-        ];
-        assert_eq!(
-            new(&["80"], chosen),
-            "80/tcp -> 0.0.0.0:32768\n80/tcp -> [::]:32768\n"
-        );
-        assert_eq!(new(&["7-9:80"], changes.clone()), "");
-        assert_eq!(new(&["127.0.0.1:8081:80"], changes), "");
-        assert_eq!(new(&["80"], Vec::new()), "");
+        assert_eq!(new(Vec::new()), "");
     }
 
     #[test]
-    fn rows_are_named_as_the_changes_that_made_them() {
-        let model = model();
-        let rows = rows_of(&model);
-        let names: Vec<String> = rows.iter().map(PortRow::reached_by).collect();
+    fn new_ports_under_the_containers_own_addresses_are_told_alone() {
+        let (v4, v6) = (("web", WEB_V4, 90), ("web", WEB_V6, 90));
+        let own = ("172.28.0.10:90/tcp", "[fd00:28::10]:90/tcp");
         assert_eq!(
-            names,
-            [
-                "0.0.0.0:8080/tcp",
-                "[::]:8080/tcp",
-                "[2001:db8::1]:5353/udp"
-            ]
+            new(vec![
+                added(own.0, v4, 2),
+                again("172.28.0.10:91/tcp", ("web", WEB_V4, 91), 1),
+                added(own.1, v6, 2),
+                added("[fd00:29::3]:90/tcp", ("web", "fd00:29::3", 90), 2),
+            ]),
+            "90/tcp -> -\n90/tcp -> -\n"
         );
-        let routed = PortRow {
-            host_port: None,
-            ..rows.into_iter().next().unwrap()
-        };
-        assert_eq!(routed.reached_by(), "172.28.0.10:80/tcp");
+        // The address of one family is enough, where the other has a port of the host.
+        let chosen = vec![added("0.0.0.0:49000/tcp", v4, 2), added(own.1, v6, 3)];
+        assert_eq!(new(chosen), "90/tcp -> 0.0.0.0:49000\n90/tcp -> -\n");
+        // Who trusts somebody has both.
+        let both = vec![added("0.0.0.0:8090/tcp", v4, 2), added(own.0, v4, 2)];
+        assert_eq!(new(both), "90/tcp -> 0.0.0.0:8090\n");
     }
 
     #[test]

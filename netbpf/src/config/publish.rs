@@ -4,7 +4,7 @@
 //! missing`. Where Docker takes an IPv6 address without brackets, it is refused here: nobody can
 //! tell where it ends.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::values;
 use crate::model::{ExposedPort, Proto};
@@ -49,49 +49,6 @@ pub(super) struct Publish {
     pub container_port: u16,
     /// The protocol.
     pub proto: Proto,
-}
-
-impl Publish {
-    /// Whether it can have become this port of a container. `host` is `None` where it is reached
-    /// without a port of the host, whatever was asked for.
-    fn can_be(&self, container_port: u16, proto: Proto, host: Option<SocketAddr>) -> bool {
-        let Some(host) = host else {
-            return self.container_port == container_port && self.proto == proto;
-        };
-        let is_there = match self.host_port {
-            HostPort::Ephemeral => true,
-            HostPort::Exact(port) => port == host.port(),
-            HostPort::FirstFreeOf(PortRange { first, last }) => {
-                (first..=last).contains(&host.port())
-            }
-        };
-        let is_bound = self.host_ip.is_none_or(|address| address == host.ip());
-        self.container_port == container_port && self.proto == proto && is_there && is_bound
-    }
-}
-
-/// What a command line asks to publish.
-#[derive(Clone, Debug)]
-pub struct Wanted(Vec<Publish>);
-
-impl Wanted {
-    /// Reads what was accepted as a publish of the document; anything else asks for nothing.
-    pub fn read(specs: &[String]) -> Self {
-        let read = specs.iter().filter_map(|spec| parse_publish(spec).ok());
-        Self(read.flatten().collect())
-    }
-
-    /// How many container ports that are.
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether this port of a container can have come of it; `host` is `None` where it is reached
-    /// without a port of the host.
-    pub fn can_be(&self, container_port: u16, proto: Proto, host: Option<SocketAddr>) -> bool {
-        let can_be = |publish: &Publish| publish.can_be(container_port, proto, host);
-        self.0.iter().any(can_be)
-    }
 }
 
 /// A service port: `service port:container port[/tcp|udp]`.

@@ -135,7 +135,7 @@ impl Known {
         if made.is_err() {
             return Outcome::NotPlain;
         }
-        let report = report(&ports);
+        let report = report(&ports).since(self.allocated.now().last_ids.mapping);
         match self.make(&ports, &mut changing) {
             Ok(()) => {
                 self.note(ports, changing.reservations);

@@ -1,6 +1,6 @@
 //! What an apply or a purge changed, in words for people and scripts.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub struct Change {
     pub name: String,
     /// More about it; may be empty.
     pub detail: String,
-    /// Where a published port of the host leads.
+    /// Where a published port of a container leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<ContainerPort>,
 }
@@ -48,10 +48,14 @@ pub struct Change {
 pub struct ContainerPort {
     /// The container.
     pub container: String,
+    /// Its address.
+    pub address: IpAddr,
     /// Its port.
     pub port: u16,
     /// The id of what leads there: who was asked for later has a higher one.
     pub mapping: u32,
+    /// Whether it is there since this change; else what stood was lost and comes again.
+    pub is_new: bool,
 }
 
 impl Change {
@@ -82,6 +86,16 @@ pub struct Report {
     /// What was accepted and yet is most likely not meant, of a document that a verb edited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// The same, with which ports are new: their mappings have higher ids than any had before.
+    pub(super) fn since(mut self, last_mapping: u32) -> Self {
+        for to in self.changes.iter_mut().filter_map(|it| it.to.as_mut()) {
+            to.is_new = to.mapping > last_mapping;
+        }
+        self
+    }
 }
 
 impl From<Vec<Change>> for Report {

@@ -126,13 +126,13 @@ fn published<F: Address>(
         let owner = owners.get(&target.endpoint);
         let container = owner.map_or_else(String::new, |name| format!(" (container {name})"));
         let detail = format!("to {}{container}", shown(&to));
-        // A container that is reached by its own addresses has no port of the host.
-        let owner = owner.filter(|_| to != *key);
         changes.push(Change {
             to: owner.map(|name| ContainerPort {
                 container: (*name).to_owned(),
+                address: F::address(target.addr),
                 port: target.port.get(),
                 mapping: target.mapping,
+                is_new: false,
             }),
             ..Change::new(action, "port", shown(key), detail)
         });

@@ -314,3 +314,26 @@ fn ports_of_a_container_with_the_host_s_network_are_discarded_in_words() {
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     }
 }
+
+/// A routed network has no port of the host, so that older ports and new ones look the same, and
+/// one that was published before is not added.
+#[test]
+fn a_port_is_told_alone_although_the_maps_were_lost() {
+    let scene = Scene::with(WRITTEN);
+    let flags = "--network back --ip 10.88.0.10 --ip6 fd00:88::10 -p 8081:92 -p 8083:91";
+    for (mode, told) in [
+        ("routed", ""),
+        ("ipv4=nat,ipv6=routed", "92/tcp -> 0.0.0.0:49000\n"),
+    ] {
+        let network = format!(
+            "network add back --subnet 10.88.0.0/24 --subnet fd00:88::/64 --gateway-mode {mode}"
+        );
+        ok(&scene, &network);
+        add_container(&scene, "web", flags);
+        std::fs::remove_dir_all(scene.instance.pins().join("maps")).expect("pins");
+        assert_eq!(ok(&scene, "port add web 92"), told, "{mode}");
+        assert_eq!(ok(&scene, "port add web 8090:93/udp").lines().count(), 2);
+        ok(&scene, "container rm web");
+        ok(&scene, "network rm back");
+    }
+}

@@ -6,7 +6,6 @@ use super::Asked;
 use crate::{
     cli::{Cli, PortAdd, PortRm},
     commands::port,
-    config::Wanted,
     edit::{Edit, Keys, Value},
     state::Instance,
 };
@@ -20,10 +19,7 @@ pub(in crate::commands) fn add(cli: &Cli, instance: &Instance, add: &PortAdd) ->
         changing: add.changing,
     };
     let report = asked.report(vec![change_of(add)])?;
-    asked.show(&report, || {
-        let wanted = Wanted::read(&add.specs);
-        port::lines_of_new(instance, &add.container, &wanted, &report)
-    })
+    asked.show(&report, || Ok(port::lines_of_new(&add.container, &report)))
 }
 
 fn change_of(add: &PortAdd) -> Edit {
