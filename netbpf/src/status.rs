@@ -57,10 +57,14 @@ impl State {
 pub struct Features {
     /// Programs hang on TCX links.
     pub tcx: bool,
+    /// Route lookups leave the neighbour to whoever sends the packet.
+    pub fib_skip_neigh: bool,
     /// Masquerade asks the kernel for the source address.
     pub fib_lookup_src: bool,
     /// IPv6 address rewrites pass `BPF_F_IPV6`.
     pub bpf_f_ipv6: bool,
+    /// What is led into a container needs no mark that it is for it: `bpf_redirect_peer` puts it.
+    pub redirect_peer_scrub: bool,
     /// br_netfilter gives bridged packets to netfilter.
     pub br_netfilter: bool,
     /// The host has IPsec policies, so that what leaves it takes the host's stack.
@@ -229,11 +233,19 @@ fn check_namespace(
 
 fn kernel() -> Result<Kernel> {
     let release = kernel::release()?;
-    let used = kernel::Features::detect().unwrap_or_default();
+    let kernel::Features {
+        tcx,
+        fib_skip_neigh,
+        fib_lookup_src,
+        bpf_f_ipv6,
+        redirect_peer_scrub,
+    } = kernel::Features::detect().unwrap_or_default();
     let features = Features {
-        tcx: used.tcx,
-        fib_lookup_src: used.fib_lookup_src,
-        bpf_f_ipv6: used.bpf_f_ipv6,
+        tcx,
+        fib_skip_neigh,
+        fib_lookup_src,
+        bpf_f_ipv6,
+        redirect_peer_scrub,
         xfrm: xfrm::has_policies()?,
         br_netfilter: kernel::bridge_calls_iptables()? || kernel::bridge_calls_ip6tables()?,
     };

@@ -43,8 +43,10 @@ fn summary(status: &Status) -> String {
     let features = status.kernel.features;
     let used = [
         ("TCX", features.tcx),
+        ("BPF_FIB_LOOKUP_SKIP_NEIGH", features.fib_skip_neigh),
         ("BPF_FIB_LOOKUP_SRC", features.fib_lookup_src),
         ("BPF_F_IPV6", features.bpf_f_ipv6),
+        ("REDIRECT_PEER_SCRUB", features.redirect_peer_scrub),
     ];
     let used = joined(
         used.into_iter()
@@ -138,8 +140,10 @@ mod tests {
     fn absent() -> Status {
         let features = Features {
             tcx: true,
+            fib_skip_neigh: true,
             fib_lookup_src: true,
             bpf_f_ipv6: false,
+            redirect_peer_scrub: true,
             br_netfilter: false,
             xfrm: false,
         };
@@ -196,7 +200,8 @@ mod tests {
             "instance        lab\n\
              version         0.1.0\n\
              state           absent\n\
-             kernel          6.12.0 (TCX,BPF_FIB_LOOKUP_SRC)\n\
+             kernel          6.12.0 (TCX,BPF_FIB_LOOKUP_SKIP_NEIGH,BPF_FIB_LOOKUP_SRC,\
+             REDIRECT_PEER_SCRUB)\n\
              ports reserved  no\n\
              host sockets    no cgroup2: met on the loopback interface\n"
         );
