@@ -1,6 +1,6 @@
 //! What the kernel and our privileges allow. It never changes anything.
 
-use std::{env, fmt, fs, io, os::unix::fs::FileExt as _, path::Path, sync::OnceLock};
+use std::{env, ffi::OsStr, fmt, fs, io, os::unix::fs::FileExt as _, path::Path, sync::OnceLock};
 
 use memchr::memmem;
 use nix::{sys::utsname::uname, unistd::geteuid};
@@ -60,7 +60,7 @@ impl fmt::Display for Release {
 
 /// Whether the environment rules something out that this host may have.
 pub fn is_ruled_out(word: &str) -> bool {
-    names(&env::var(WITHOUT).unwrap_or_default(), word)
+    names(&without(), word)
 }
 
 /// Finds out whether the environment rules out only what netbpf knows of.
@@ -69,7 +69,16 @@ pub fn is_ruled_out(word: &str) -> bool {
 ///
 /// The words that it doesn't know, and those that it does.
 pub fn check_ruled_out() -> std::result::Result<(), String> {
-    check_words(&env::var(WITHOUT).unwrap_or_default())
+    check_words(&without())
+}
+
+fn without() -> String {
+    list_of(&env::var_os(WITHOUT).unwrap_or_default())
+}
+
+/// What is not UTF-8 is in the list as a word that nothing is called.
+fn list_of(value: &OsStr) -> String {
+    value.to_string_lossy().into_owned()
 }
 
 fn check_words(list: &str) -> std::result::Result<(), String> {
@@ -155,8 +164,7 @@ impl Features {
         }
         let strings = btf_strings(Path::new(BTF)).doing(|| format!("read {BTF}"))?;
         let release = Release::parse(&release()?);
-        let without = env::var(WITHOUT).unwrap_or_default();
-        Ok(*DETECTED.get_or_init(|| Self::of(&strings, release, &without)))
+        Ok(*DETECTED.get_or_init(|| Self::of(&strings, release, &without())))
     }
 
     /// A number that differs where one of the features does that the programs are told of.
@@ -306,6 +314,8 @@ fn has_name(strings: &[u8], name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
@@ -358,6 +368,14 @@ mod tests {
             "NETBPF_WITHOUT names \"bpf\", \"CGROUP2\": it can name tcx, fib_skip_neigh, \
              fib_lookup_src, bpf_f_ipv6, redirect_peer_scrub, cgroup2, preallocation"
         );
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_refused() {
+        let list = list_of(OsStr::from_bytes(b"tcx,bpf\xff"));
+        let why = check_words(&list).unwrap_err();
+        let named = "NETBPF_WITHOUT names \"bpf\u{fffd}\": it can name tcx, ";
+        assert!(why.starts_with(named), "{why}");
     }
 
     #[test]
