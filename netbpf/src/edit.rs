@@ -255,6 +255,20 @@ fn read(text: &str) -> Result<DocumentMut, Error> {
 }
 
 impl Edit {
+    /// The noun of the verb whose `ls` shows what it did.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Add { kind, .. } | Self::Remove { kind, .. } | Self::Set { kind, .. } => {
+                kind.word()
+            }
+            Self::Connect { .. } | Self::Disconnect { .. } => Kind::Container.word(),
+            Self::Publish { .. } | Self::Unpublish { .. } => "port",
+            Self::AddBackend { .. } | Self::SetBackend { .. } | Self::RemoveBackend { .. } => {
+                Kind::Service.word()
+            }
+        }
+    }
+
     fn apply(&self, document: &mut DocumentMut) -> Result<(), Error> {
         match self {
             Self::Add { kind, name, keys } => add(document, *kind, name, keys),

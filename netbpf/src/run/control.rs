@@ -44,6 +44,15 @@ pub(super) struct Letter {
     pub(super) request: Request,
 }
 
+impl Letter {
+    /// As it is sent.
+    pub(super) fn line(&self) -> Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+}
+
 /// What can be asked of a living `run`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -90,6 +99,21 @@ impl Request {
         }
     }
 
+    /// What is known of it by whoever asked and got no answer, and which command tells the rest:
+    /// one that reads what is committed, which a change is or is not as a whole.
+    fn once_unanswered(&self) -> String {
+        let tells = match self {
+            _ if !self.acts() => return "nothing was to be changed".to_owned(),
+            Self::Edit { edits, .. } => edits.last().map(|edit| format!("{} ls", edit.noun())),
+            Self::Apply { document, .. } => document
+                .as_ref()
+                .map(|source| format!("apply {} --dry-run", source.path)),
+            Self::End => None,
+        };
+        let tells = tells.as_deref().unwrap_or("apply --dry-run");
+        format!("the change may or may not have been made, `netbpf {tells}` shows which")
+    }
+
     /// Whether it changes something if it succeeds.
     pub(super) const fn acts(&self) -> bool {
         match self {
@@ -115,26 +139,22 @@ pub(super) fn connect(instance: &Instance) -> Result<Option<UnixStream>> {
 }
 
 pub(super) fn ask(stream: &mut UnixStream, letter: &Letter) -> Result<Response> {
-    let mut line = serde_json::to_vec(letter)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
+    // It acts on whole lines alone.
+    stream
+        .write_all(&letter.line()?)
+        .map_err(|error| Error::host(format!("{error}; nothing was changed")))?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    let lost = |how: &str| Error::host(format!("{how}; {}", letter.request.once_unanswered()));
     let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                let seconds = ANSWER_PATIENCE.as_secs();
-                Error::host(format!(
-                    "no answer within {seconds} s; it may still come to it"
-                ))
-            }
-            _ => Error::host(error.to_string()),
-        })?;
-    if answer.is_empty() {
-        return Err(Error::host("it ended without an answer").into());
+    let read = BufReader::new(stream).read_line(&mut answer);
+    match read.map_err(|error| error.kind()) {
+        Ok(_) if answer.ends_with('\n') => Ok(serde_json::from_str(&answer)?),
+        Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            let how = format!("no answer within {} s", ANSWER_PATIENCE.as_secs());
+            Err(lost(&how).into())
+        }
+        Ok(_) | Err(_) => Err(lost("it ended before it had answered").into()),
     }
-    Ok(serde_json::from_str(&answer)?)
 }
 
 pub(super) fn listen(instance: &Instance) -> Result<UnixListener> {

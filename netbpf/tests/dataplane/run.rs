@@ -206,6 +206,11 @@ fn run_that_is_killed_in_a_change_by_what_it_knows_leaves_it_to_the_next_verb() 
         child.wait().unwrap();
         let told = verb.wait_with_output().unwrap();
         assert_eq!(told.status.code(), Some(1), "{told:?}");
+        let told = String::from_utf8(told.stderr).unwrap();
+        let why = "it ended before it had answered; the change may or may not have been made, \
+                   `netbpf port ls` shows which";
+        assert!(told.contains(why), "{told}");
+        assert!(!commands.ports().contains("9000"));
         fs::remove_file(&new).unwrap();
 
         let next = commands.netbpf(&["port", "add", "web", "9001:91"]);
