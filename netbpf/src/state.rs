@@ -164,7 +164,8 @@ impl Instance {
         self.journal_path().exists() || self.desired_path().exists()
     }
 
-    fn desired_path(&self) -> PathBuf {
+    /// Where the committed document is.
+    pub fn desired_path(&self) -> PathBuf {
         self.state.join("desired.toml")
     }
 

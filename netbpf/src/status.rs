@@ -137,7 +137,8 @@ pub struct Status {
     pub version: String,
     /// How it is.
     pub state: State,
-    /// Pins that should be there and are not, as `map networks`.
+    /// What should be there and is not: pins, as `map networks`, and the desired state, as `file` and
+    /// its path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
     /// What it runs on.
@@ -195,9 +196,16 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
     status.interfaces = interfaces(&pins, &observed.links)?;
     status.maps = maps::fill(&pins.maps)?;
     (status.drops, status.slow_path) = counts(&pins)?;
-    let stands = inventory
+    let is_settled = inventory
         .as_ref()
-        .is_some_and(|inventory| inventory.pending.is_none())
+        .is_some_and(|inventory| inventory.pending.is_none());
+    let lacks_desired = is_settled && instance.desired()?.is_none();
+    if lacks_desired {
+        let path = instance.desired_path();
+        status.missing.push(format!("file {}", path.display()));
+    }
+    let stands = is_settled
+        && !lacks_desired
         && stands(host, instance, inventory.as_ref(), &pins).unwrap_or_else(|error| {
             tracing::warn!(
                 error = format!("{error:#}"),

@@ -167,6 +167,24 @@ fn lost_pin_is_named_and_mended() {
     });
 }
 
+#[test]
+fn lost_document_is_named() {
+    bed::with(|bed| {
+        let document = bed.document();
+        bed.apply(&document);
+        let path = bed.instance.desired_path();
+        std::fs::remove_file(&path).unwrap();
+        let status = status::status(&bed.host, &bed.instance).unwrap();
+        assert_eq!(status.state, State::Degraded);
+        assert_eq!(status.missing, [format!("file {}", path.display())]);
+        bed.apply(&document);
+        let status = status::status(&bed.host, &bed.instance).unwrap();
+        assert_eq!(status.state, State::Active);
+        assert!(status.missing.is_empty());
+        reconcile::purge(&bed.host, &bed.instance).unwrap();
+    });
+}
+
 fn veth(bed: &bed::Bed, container: &str) -> String {
     netbpf::naming::veth(bed.instance.name(), container, "front")
 }
