@@ -101,7 +101,7 @@ pub fn run(host: &Host, instance: &Instance, file: Option<&Path>) -> Result<()> 
     let mut keeper = Keeper::lasting();
     let report = keeper.apply(host, instance, document.as_ref(), Options::default())?;
     log_changes(&report);
-    claim.tell(instance)?;
+    claim.keep(instance)?;
     let mut run = Run {
         host,
         instance,

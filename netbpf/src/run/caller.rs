@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::Write as _,
+    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use nix::{
 };
 
 use super::{
-    claim::pid_file_of,
+    claim::{Claim, pid_file_of},
     control::{Letter, Request, Response, ask, connect},
 };
 use crate::{
@@ -23,11 +24,16 @@ use crate::{
     error::Error,
     host::{Host, Netns, NetnsId, kernel},
     reconcile::{self, Keeper, Mode, Report, Source},
-    state::Instance,
+    state::{Instance, LOCK_PATIENCE},
 };
 
-/// How long a `run` that doesn't answer may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a `run` may take to end: what it does is done first, and that may wait for the lock.
+const END_PATIENCE: Duration = LOCK_PATIENCE.saturating_add(Duration::from_secs(5));
+
+/// After how long it is said who is waited for.
+const SILENT_PATIENCE: Duration = Duration::from_millis(500);
+
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Applies a document, or the committed one: by the living `run` if there is one, else here.
 ///
@@ -87,46 +93,75 @@ fn change_here(netns: Option<&str>, instance: &Instance, request: &Request) -> R
     request.carry_out(&host, instance, &mut Keeper::momentary())
 }
 
-/// Ends the living `run`, then removes what the journal says this instance made.
+/// Ends the living `run`, and one that only begins, then removes what the journal says this instance
+/// made. A `run` that is started meanwhile waits.
 ///
 /// # Errors
 ///
 /// As [`reconcile::purge`].
 pub fn purge(host: &Host, instance: &Instance) -> Result<Report> {
     instance.check_namespace(host.netns().id())?;
-    end(instance, host.netns().id())?;
+    let _claim = end(instance, host.netns().id())?;
     reconcile::purge(host, instance)
 }
 
-/// Ends the living `run`: asks it, and where nobody answers, by its process id.
-fn end(instance: &Instance, host: NetnsId) -> Result<()> {
-    if let Some(mut stream) = connect(instance)? {
-        // It closes the connection by ending.
-        let request = Request::End;
-        ask(&mut stream, &Letter { host, request })?;
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest)?;
-    }
-    let Some(pid) = living(instance) else {
-        return Ok(());
-    };
-    kill(pid, Signal::SIGTERM)
-        .or_else(|errno| {
-            if errno == Errno::ESRCH {
-                Ok(())
-            } else {
-                Err(errno)
-            }
-        })
-        .with_context(|| format!("failed to end process {pid}"))?;
-    let deadline = Instant::now() + END_PATIENCE;
-    while living(instance).is_some() {
-        if Instant::now() >= deadline {
-            return Err(Error::host(format!("process {pid} (netbpf run) does not end")).into());
+/// Ends whichever `run` has the claim, and takes it; none where no `run` can have begun.
+fn end(instance: &Instance, host: NetnsId) -> Result<Option<Claim>> {
+    let begin = Instant::now();
+    let mut told: Option<(Option<Pid>, Option<UnixStream>)> = None;
+    let mut is_said = false;
+    while instance.run_dir().exists() {
+        if let Some(claim) = Claim::tried(instance)? {
+            return Ok(Some(claim));
         }
-        thread::sleep(Duration::from_millis(20));
+        let pid = living(instance);
+        // Another one may follow on the one that was told.
+        if told.as_ref().is_none_or(|(whom, _)| *whom != pid) {
+            told = Some((pid, tell_to_end(instance, host, pid)?));
+        }
+        if begin.elapsed() >= END_PATIENCE {
+            return Err(Error::host(format!("{} does not end", named(instance, pid))).into());
+        }
+        if !is_said && begin.elapsed() >= SILENT_PATIENCE {
+            is_said = true;
+            let seconds = END_PATIENCE.as_secs();
+            let who = named(instance, pid);
+            eprintln!("waiting for at most {seconds} s until {who} ends");
+        }
+        thread::sleep(PAUSE);
     }
-    Ok(())
+    Ok(None)
+}
+
+/// By its socket, and by its process id, if they can be had. It needs nobody who waits for an
+/// answer; the connection is given back so that it can give one.
+fn tell_to_end(instance: &Instance, host: NetnsId, pid: Option<Pid>) -> Result<Option<UnixStream>> {
+    let stream = connect(instance)?;
+    if let Some(mut stream) = stream.as_ref() {
+        let request = Request::End;
+        // One that has ended meanwhile hears nothing any more, and need not.
+        let _ = stream.write_all(&Letter { host, request }.line()?);
+    }
+    match pid.map(|pid| kill(pid, Signal::SIGTERM)) {
+        None | Some(Ok(()) | Err(Errno::ESRCH)) => Ok(stream),
+        Some(Err(errno)) => Err(errno).context("failed to end the running netbpf"),
+    }
+}
+
+/// A `run`, and whom it waits for, if it does.
+fn named(instance: &Instance, pid: Option<Pid>) -> String {
+    let holder = instance.lock_holder();
+    let (process, own) = pid.map_or_else(
+        || ("netbpf run".to_owned(), None),
+        |pid| {
+            let process = format!("process {pid}");
+            (format!("{process} (netbpf run)"), Some(process))
+        },
+    );
+    match holder.filter(|holder| own.as_ref() != Some(holder)) {
+        Some(holder) => format!("{process}, which finds the instance locked by {holder},"),
+        None => process,
+    }
 }
 
 /// The process in the pid file, if it lives and is a netbpf.

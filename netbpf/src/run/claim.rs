@@ -55,7 +55,8 @@ impl Claim {
             } else {
                 Self::tried(instance)?
             };
-            if let Some(claim) = claim {
+            if let Some(mut claim) = claim {
+                claim.write_pid()?;
                 return Ok(claim);
             }
             if answers || Instant::now() >= deadline {
@@ -68,7 +69,11 @@ impl Claim {
     }
 
     /// `None` while another holds it.
-    fn tried(instance: &Instance) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    ///
+    /// The file can't be made or locked.
+    pub(super) fn tried(instance: &Instance) -> Result<Option<Self>> {
         let path = pid_file_of(instance);
         let failed = || format!("failed to claim {}", path.display());
         fs::create_dir_all(instance.run_dir()).with_context(failed)?;
@@ -88,16 +93,21 @@ impl Claim {
         Ok(claim.is_in_place().then_some(claim))
     }
 
-    /// Writes the process id. A purge that ended while the document was applied has removed the
-    /// file, and another is taken.
+    /// Takes another where the file is gone: a purge of an earlier version, which knows of no claim,
+    /// has ended while the document was applied.
     ///
     /// # Errors
     ///
-    /// As [`Self::take`], or the file can't be written.
-    pub(super) fn tell(&mut self, instance: &Instance) -> Result<()> {
+    /// As [`Self::take`].
+    pub(super) fn keep(&mut self, instance: &Instance) -> Result<()> {
         if !self.is_in_place() {
             *self = Self::take(instance)?;
         }
+        Ok(())
+    }
+
+    /// Writes the process id: who purges ends the one that it names.
+    fn write_pid(&mut self) -> Result<()> {
         let pid = format!("{}\n", std::process::id());
         let written = self.file.set_len(0);
         written
@@ -133,7 +143,7 @@ mod tests {
 
     fn told(instance: &Instance) -> Claim {
         let mut claim = Claim::take(instance).unwrap();
-        claim.tell(instance).unwrap();
+        claim.keep(instance).unwrap();
         claim
     }
 
@@ -187,7 +197,7 @@ mod tests {
         let instance = Instance::under(dir.path(), "claim");
         let mut claim = Claim::take(&instance).unwrap();
         fs::remove_dir_all(instance.run_dir()).unwrap();
-        claim.tell(&instance).unwrap();
+        claim.keep(&instance).unwrap();
         assert!(pid_of(&instance).is_some());
         assert!(Claim::take_within(&instance, NO_TIME).is_err());
         drop(claim);

@@ -62,6 +62,17 @@ impl Instance {
         }
     }
 
+    /// Who holds the lock now, in the words of [`Error::Locked`].
+    pub fn lock_holder(&self) -> Option<String> {
+        let mut file = File::open(self.run.join("lock")).ok()?;
+        let mut text = String::new();
+        let _ = file.read_to_string(&mut text);
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Err((_, Errno::EWOULDBLOCK)) => Some(holder(&text)),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     /// The lock, or who holds it.
     fn try_lock(&self) -> Result<std::result::Result<Lock, String>> {
         let path = self.run.join("lock");
@@ -87,13 +98,7 @@ impl Instance {
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((_, Errno::EWOULDBLOCK)) => {
-                let pid = text.trim();
-                let holder = if pid.is_empty() {
-                    "another process".into()
-                } else {
-                    format!("process {pid}")
-                };
-                return Ok(Err(holder));
+                return Ok(Err(holder(&text)));
             }
             Err((_, errno)) => {
                 return Err(io::Error::from(errno)).doing(|| format!("lock {}", path.display()));
@@ -118,5 +123,13 @@ impl Instance {
                 .doing(|| format!("write {}", path.display()))?;
         }
         Ok(Ok(Lock { _file: lock }))
+    }
+}
+
+/// Who wrote that into the lock.
+fn holder(text: &str) -> String {
+    match text.trim() {
+        "" => "another process".to_owned(),
+        pid => format!("process {pid}"),
     }
 }

@@ -4,11 +4,13 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
     os::unix::net::{UnixDatagram, UnixStream},
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -110,6 +112,38 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "{what}");
+    }
+}
+
+/// Waits until a line of what a child says on standard error has `words`.
+#[track_caller]
+fn said(child: &mut Child, words: &str) {
+    let (sender, receiver) = mpsc::channel();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    // Reads on, lest the child end by a closed pipe.
+    thread::spawn(move || stderr.lines().for_each(|line| drop(sender.send(line))));
+    let mut all = Vec::new();
+    while let Ok(line) = receiver.recv_timeout(PATIENCE) {
+        all.push(line.unwrap());
+        if all.last().unwrap().contains(words) {
+            return;
+        }
+    }
+    panic!("{words:?} is not in {all:?}");
+}
+
+#[track_caller]
+fn ended(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it does not end");
+        }
     }
 }
 
@@ -307,6 +341,33 @@ fn clients_that_say_nothing_or_nonsense_keep_nobody_waiting() {
         drop(silent);
         assert!(commands.netbpf(&["purge"]).status.success());
         assert!(child.wait().unwrap().success());
+    });
+}
+
+/// Whoever purges means that nothing is there afterwards, and not that it comes again.
+#[test]
+fn purge_ends_a_run_that_waits_for_the_lock_and_says_who_holds_it() {
+    bed::with(|bed| {
+        let commands = Commands::new(bed);
+        assert_eq!(commands.apply()["changed"], true);
+        let lock = Instance::new(bed.instance.name()).lock().unwrap();
+        let mut begun = commands.command(&["run", commands.file.to_str().unwrap()]);
+        let mut begun = begun.stderr(Stdio::piped()).spawn().unwrap();
+        let locked = format!("is locked by process {}, waiting", std::process::id());
+        said(&mut begun, &locked);
+        let mut purge = commands.command(&["purge"]);
+        let mut purge = purge.stderr(Stdio::piped()).spawn().unwrap();
+        let run = format!("until process {} (netbpf run)", begun.id());
+        let holder = format!("locked by process {}, ends", std::process::id());
+        said(
+            &mut purge,
+            &format!("{run}, which finds the instance {holder}"),
+        );
+        drop(lock);
+        assert!(ended(&mut purge).success());
+        assert!(ended(&mut begun).success());
+        assert!(!Instance::new(bed.instance.name()).run_dir().exists());
+        assert_eq!(commands.ports().lines().count(), 1);
     });
 }
 
