@@ -115,21 +115,40 @@ pub fn section(file: &plan::names::File) -> Noted {
     }
 }
 
-/// The directories that a file needs, the outer one first.
+/// The directories that a file needs, the outer ones first: on a host that has nothing in `/etc`
+/// there is none.
 pub fn directories(file: &plan::names::File) -> impl Iterator<Item = Noted> {
-    let inner = file.path.parent();
-    let outer = inner.and_then(Path::parent);
-    [outer, inner]
-        .into_iter()
-        .flatten()
-        .map(|path| Noted::Directory {
-            path: path.to_owned(),
-        })
+    let mut paths: Vec<&Path> = file.path.ancestors().skip(1).collect();
+    paths.reverse();
+    let below_root = paths.into_iter().filter(|path| path.parent().is_some());
+    below_root.map(|path| Noted::Directory {
+        path: path.to_owned(),
+    })
 }
 
 pub fn sysctl(sysctl: &Sysctl, old: String) -> Noted {
     Noted::Sysctl {
         sysctl: sysctl.clone(),
         old,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directory_above_a_file_is_one_that_may_be_missing() {
+        let file = plan::names::File {
+            container: "web".to_owned(),
+            path: "/etc/netns/web/hosts".into(),
+            section: String::new(),
+        };
+        let needed: Vec<Noted> = directories(&file).collect();
+        let expected = ["/etc", "/etc/netns", "/etc/netns/web"];
+        assert_eq!(
+            needed,
+            expected.map(|path| Noted::Directory { path: path.into() })
+        );
     }
 }
