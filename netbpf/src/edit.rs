@@ -5,6 +5,7 @@
 //! questions of who is there and who is in use.
 
 mod opened;
+mod order;
 mod publish;
 mod spelling;
 mod tables;
@@ -243,10 +244,16 @@ pub enum Edit {
 /// [`Error::Host`], in the words of the verb: something is not there, there already, or in use.
 pub fn apply(text: &str, edits: &[Edit]) -> Result<String, Error> {
     let mut document = read(text)?;
+    let plain = document.to_string();
     for edit in edits {
         edit.apply(&mut document)?;
     }
-    spelling::kept(text, document.to_string())
+    rendered(text, &plain, &document)
+}
+
+/// The document that edits have made of `text`, for which the parser writes `plain`.
+fn rendered(text: &str, plain: &str, document: &DocumentMut) -> Result<String, Error> {
+    spelling::kept(text, order::kept(text, plain, document.to_string()))
 }
 
 fn read(text: &str) -> Result<DocumentMut, Error> {

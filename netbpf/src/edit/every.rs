@@ -9,12 +9,23 @@ const LISTS: [&str; 4] = [
     "[[container.publish]]\nport = \"1:1\"\n\n[[container.publish]]\nport = \"2:2\"\n",
 ];
 
+/// Keys of the document and of a network: none, and dotted ones with others between them.
+const DOTTED: [[&str; 2]; 2] = [
+    ["", ""],
+    [
+        "host.uplinks = []\nconntrack.max_entries = 9 # few\n\n# chosen\nhost.ephemeral_ports = \"1-2\"\n",
+        "gateway_mode.ipv4 = \"nat\"\n# big\nmtu = 1500\ngateway_mode.ipv6 = \"routed\" # own\n",
+    ],
+];
+
 /// Documents whose lines before `# c0` and from `# c1` on no edit of `c0` is about.
 fn documents() -> Vec<String> {
     let mut documents = Vec::new();
-    for list in LISTS {
+    let spellings = LISTS.iter().zip(DOTTED.iter().cycle());
+    for (list, [keys, modes]) in spellings {
         let text = format!(
-            "# top\n\n# nets\n[[network]]\nname = \"a\" # first\n[[network]]\nname = \"b\"\n\n# c0\n\
+            "# top\n{keys}\n# nets\n[[network]]\nname = \"a\" # first\n{modes}\
+             [[network]]\nname = \"b\"\n\n# c0\n\
              [[container]]\nname = \"c0\"\nnetworks = [{{ name = \"a\" }}]\n{list}\n\
              # c1\n[[container]]\nname = \"c1\"\nlabels = [\"\"\"\nx\ny\"\"\"] # many\n\
              networks = [{{ name = \"b\" }}]\npublish = [\"8:8\"]\n"

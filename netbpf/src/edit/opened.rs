@@ -4,7 +4,7 @@
 use memchr::memmem;
 use toml_edit::{Array, DocumentMut, Value as TomlValue};
 
-use super::{Edit, Kind, find, read, spelling::kept};
+use super::{Edit, Kind, find, read, rendered};
 use crate::error::Error;
 
 /// A document that is open for edits.
@@ -38,7 +38,8 @@ impl Opened {
         edit.apply(&mut self.document)?;
         let sewn = old.zip(self.ports(edit));
         if !sewn.is_some_and(|(old, new)| self.sew(&old, &new)) {
-            self.text = kept(&self.text, self.document.to_string())?;
+            let plain = read(&self.text)?.to_string();
+            self.text = rendered(&self.text, &plain, &self.document)?;
         }
         Ok(())
     }
