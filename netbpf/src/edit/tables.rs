@@ -164,16 +164,24 @@ fn text_of(decor: &Decor) -> (&str, &str) {
 /// comment that is about the last one.
 pub(super) fn append(list: &mut Array, value: TomlValue) {
     let trailing = list.trailing().as_str().unwrap_or_default().to_owned();
-    let is_only = list.len() == 1;
+    let (is_only, has_comma) = (list.len() == 1, list.trailing_comma());
     let Some(last) = list.iter_mut().last() else {
         list.push(value);
         return;
     };
     let (prefix, suffix) = text_of(last.decor());
-    let tail = format!("{suffix}{trailing}");
+    // What stands before the last comma is the last value's own.
+    let (own, tail) = if has_comma {
+        (suffix.to_owned(), trailing)
+    } else {
+        (String::new(), format!("{suffix}{trailing}"))
+    };
     let (comment, end) = tail.split_at(tail.rfind('\n').unwrap_or_default());
-    let prefix = format!("{comment}{}", space_before(prefix, comment, is_only));
-    last.decor_mut().set_suffix("");
+    // A comma may begin the line that its value doesn't.
+    let lead = [prefix, &own].into_iter().find(|it| it.contains('\n'));
+    let space = space_before(lead.unwrap_or(prefix), comment, is_only);
+    let prefix = format!("{comment}{space}");
+    last.decor_mut().set_suffix(own);
     list.push_formatted(value.decorated(prefix, ""));
     list.set_trailing(end);
 }
@@ -192,8 +200,10 @@ fn space_before(prefix: &str, comment: &str, is_only: bool) -> String {
 /// before, or behind the bracket that opens the list, stays.
 fn take(list: &mut Array, index: usize) {
     let trailing = list.trailing().as_str().unwrap_or_default().to_owned();
+    let has_comma = list.trailing_comma();
     let gone = list.remove(index);
     let (before, suffix) = text_of(gone.decor());
+    let suffix = if has_comma { "" } else { suffix };
     let behind_previous = before.find('\n').map_or("", |line| &before[..line]);
     let rest = |text: &str| match text.find('\n') {
         Some(line) => format!("{behind_previous}{}", &text[line..]),

@@ -418,3 +418,21 @@ fn a_list_that_comes_into_an_inline_container_has_its_comma_close() {
     let wanted = "container = [{ name = \"c0\", publish = [\"1:1\"] }]\n";
     assert_eq!(text, wanted);
 }
+
+#[test]
+fn comma_stays_on_the_line_that_it_stands_on() {
+    let document = |list: &str| format!("[[container]]\nname = \"web\"\npublish = [\n{list}]\n");
+    let before = document("  \"1:1\"\n  , \"2:2\"\n  , # last\n");
+    let publish = Edit::Publish {
+        container: name("web"),
+        ports: vec![Value::Text(name("3:3"))],
+    };
+    let unpublish = |port| Edit::Unpublish {
+        container: name("web"),
+        ports: vec![name(port)],
+    };
+    let after = apply(&before, &[publish]).expect("an edit");
+    let three = "  \"1:1\"\n  , \"2:2\"\n  , # last\n  \"3:3\",\n";
+    assert_eq!(after, document(three));
+    assert_eq!(apply(&after, &[unpublish("3:3")]).expect("an edit"), before);
+}
