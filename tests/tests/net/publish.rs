@@ -3,7 +3,8 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket},
+    os::fd::AsRawFd as _,
     path::Path,
     time::Duration,
 };
@@ -14,6 +15,7 @@ use netbpf_tests::{
     sockets::{Log, PATIENCE, Probe, Proto, SILENCE, Seen, serve},
     topology::Family,
 };
+use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::alive::Running;
 
@@ -26,8 +28,35 @@ fn example() -> String {
 /// The ports of the containers that are asked.
 const SERVED: &[u16] = &[53, 80, 81, 443, 7000, 9000, 9001];
 
-fn listen(scene: &Scene, address: &str) -> io::Result<TcpListener> {
-    scene.topology.host.enter(|| TcpListener::bind(address))
+/// Another process of the host, which listens until this is dropped.
+struct Listening(TcpListener);
+
+impl Listening {
+    fn on(address: impl ToSocketAddrs) -> io::Result<Self> {
+        TcpListener::bind(address).map(Self)
+    }
+}
+
+impl Drop for Listening {
+    /// To close the socket would not do: whatever another test of this process starts at this very
+    /// moment has a copy of it until it is another program.
+    fn drop(&mut self) {
+        shutdown(self.0.as_raw_fd(), Shutdown::Both).expect("it listens");
+    }
+}
+
+fn listen(scene: &Scene, address: &str) -> io::Result<Listening> {
+    scene.topology.host.enter(|| Listening::on(address))
+}
+
+#[test]
+fn nobody_listens_any_more_although_a_copy_of_the_socket_is_left() {
+    let listening = Listening::on("127.0.0.1:0").expect("a free port");
+    let address = listening.0.local_addr().expect("an address");
+    let _copy = listening.0.try_clone().expect("a copy");
+    assert!(is_taken(Listening::on(address)));
+    drop(listening);
+    assert!(!is_taken(Listening::on(address)));
 }
 
 /// Whether another process of the host has a port.
