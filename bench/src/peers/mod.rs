@@ -20,7 +20,7 @@ use std::{
 };
 
 use ::netbpf::host::bpffs::PinDirs;
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use netbpf_tests::{
     netns::{Netns, output, run, wait_until},
     topology::{Family, Topology},
@@ -36,7 +36,7 @@ pub const DOCKER_LEGACY: &str = "Docker, iptables-legacy";
 pub const DOCKER_PROXY: &str = "docker-proxy";
 /// Docker's rules for the same, instead of its proxy.
 pub const DOCKER_NO_PROXY: &str = "Docker without proxy";
-/// What nftables can do at its best.
+/// nftables with one look-up for all published ports.
 pub const NFT_MAPS: &str = "nftables, verdict maps";
 /// The kernel's bridge and routing, without any filter or translation.
 pub const PLAIN: &str = "plain, no filter";
@@ -133,6 +133,13 @@ impl Site {
         }
     }
 
+    /// All of its namespaces.
+    fn places(&self) -> impl Iterator<Item = &Path> {
+        let [first, second] = &self.containers;
+        let all = [first, second, &self.host, &self.client];
+        all.into_iter().map(PathBuf::as_path)
+    }
+
     /// Publishes more ports.
     ///
     /// # Errors
@@ -160,11 +167,17 @@ impl Site {
 ///
 /// # Errors
 ///
-/// A failed system call.
+/// There is no `conntrack`; a failed system call.
 pub fn forget(host: &Path, pins: Option<&PinDirs>) -> Result<()> {
+    /// By what `nsenter` says that it does not find a program.
+    const NOT_FOUND: Option<i32> = Some(127);
     let mut conntrack = Netns::existing(host).command("conntrack");
-    // A kernel that tracks nothing has nothing to forget.
-    let _ = conntrack.arg("--flush").output();
+    let flushed = conntrack.arg("--flush").output();
+    // A kernel that tracks nothing has nothing to forget, and says so by another code.
+    ensure!(
+        flushed.is_ok_and(|it| it.status.code() != NOT_FOUND),
+        "without conntrack, what the kernel tracks is not forgotten"
+    );
     if let Some(pins) = pins {
         flows::end_all(&pins.maps).context("netbpf's flows do not end")?;
     }

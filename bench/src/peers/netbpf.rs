@@ -12,7 +12,9 @@ use netbpf_tests::{
     topology::{Family, Topology, with_private_namespaces},
 };
 
-use super::{CONTAINERS_V4, PORT, PUBLISHED, SUBNET_V4, SUBNET_V6, Site, Standing, Way, topology};
+use super::{
+    CONTAINERS_V4, PORT, PUBLISHED, SUBNET_V4, SUBNET_V6, Site, Standing, Way, offloads, topology,
+};
 
 /// The instance goes before the host it stands on.
 struct Host {
@@ -167,13 +169,22 @@ impl Pool {
         }
         config.extend(Service::ALL.map(Service::config));
         host.apply(&config)?;
-        Ok(Self {
+        let pool = Self {
             clients: ["c0", "c1"].map(|name| host.container(name)),
             backends: backends
                 .map(|number| host.container(&format!("b{number}")))
                 .collect(),
             host,
-        })
+        };
+        offloads::demand_defaults(pool.places())?;
+        Ok(pool)
+    }
+
+    /// All namespaces with which other contenders' are compared.
+    fn places(&self) -> impl Iterator<Item = &Path> {
+        let clients = self.clients.iter().map(PathBuf::as_path);
+        let backends = self.backends(Service::ALL[0]).into_iter();
+        clients.chain(backends).chain([self.host()])
     }
 
     /// The namespaces of a service's backends.

@@ -1,5 +1,6 @@
-//! nftables at its best: published ports in one map and one set, looked up once a connection, and
-//! established connections before everything else.
+//! nftables with maps: all published ports of a family in one, looked up once a connection, and
+//! established connections before everything else. There is no flow table: every packet goes
+//! through the stack.
 
 use std::io::Write as _;
 

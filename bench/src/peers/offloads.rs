@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use netbpf_tests::netns::{Netns, unique};
 
-use super::{Site, rules::output};
+use super::rules::output;
 
 /// The features of an interface, each `on` or `off`.
 type Features = BTreeMap<String, String>;
 
-/// Demands that every veth interface of a site has the features that a new one has.
+/// Demands that every veth interface in these namespaces has the features that a new one has.
 ///
 /// # Errors
 ///
@@ -20,10 +20,8 @@ type Features = BTreeMap<String, String>;
 /// # Panics
 ///
 /// When there can be no veth pair to compare with.
-pub fn demand_defaults(site: &Site) -> Result<()> {
+pub fn demand_defaults<'p>(places: impl IntoIterator<Item = &'p Path>) -> Result<()> {
     let defaults = defaults()?;
-    let mut places: Vec<&Path> = site.containers.iter().map(AsRef::as_ref).collect();
-    places.extend([&*site.host, &*site.client]);
     for place in places {
         let netns = Netns::existing(place);
         for interface in veths(&netns)? {

@@ -43,7 +43,7 @@ impl Sites {
         let wanted = wanted.into_iter().map(|it| (it.name, it.make));
         let made = at_once(wanted, "is set up", |_, make| {
             let site = make()?;
-            offloads::demand_defaults(&site)?;
+            offloads::demand_defaults(site.places())?;
             Ok(site)
         });
         Self::gather(made, Vec::new())

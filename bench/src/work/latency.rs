@@ -34,11 +34,15 @@ pub fn ask(to: &[SocketAddr], rate: u32) -> Result<()> {
     let to = to.first().context("nobody to ask")?;
     let mut stream = TcpStream::connect(to).with_context(|| format!("failed to reach {to}"))?;
     stream.set_nodelay(true)?;
+    let mut once = || {
+        stream.write_all(&[1])?;
+        Ok(stream.read_exact(&mut [0])?)
+    };
     say(&Ready)?;
     for order in orders() {
         let order = order?;
-        let warmed = times(&mut stream, order.warm_up, rate)?;
-        let times = times(&mut stream, order.sample, rate)?;
+        let warmed = times(order.warm_up, rate, &mut once)?;
+        let times = times(order.sample, rate, &mut once)?;
         say(&Slice {
             all: (warmed.len() + times.len()) as u64,
             counted: times.len() as u64,
@@ -49,8 +53,9 @@ pub fn ask(to: &[SocketAddr], rate: u32) -> Result<()> {
     Ok(())
 }
 
-/// How long each answer took, in nanoseconds, for requests that are due within `time`.
-fn times(stream: &mut TcpStream, time: Duration, rate: u32) -> Result<Vec<u64>> {
+/// How long each answer took, in nanoseconds, for requests that are due within `time`, each of which
+/// `once` asks.
+fn times(time: Duration, rate: u32, once: &mut impl FnMut() -> Result<()>) -> Result<Vec<u64>> {
     let count = (time.as_secs_f64() * f64::from(rate)) as usize;
     let mut times = Vec::with_capacity(count);
     let mut due = Instant::now();
@@ -61,8 +66,7 @@ fn times(stream: &mut TcpStream, time: Duration, rate: u32) -> Result<Vec<u64>> 
         if free <= due {
             due = asked;
         }
-        stream.write_all(&[1])?;
-        stream.read_exact(&mut [0])?;
+        once()?;
         free = Instant::now();
         ensure!(
             free < due + LATE,
@@ -109,6 +113,29 @@ pub fn percentiles(times: impl Iterator<Item = u64>) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_behind_a_slow_answer_has_waited_as_well() {
+        const SLOW: Duration = Duration::from_millis(10);
+        let try_once = |_| {
+            let mut asked = 0;
+            let mut once = || {
+                asked += 1;
+                if asked == 1 {
+                    wait_for(Instant::now() + SLOW);
+                }
+                Ok(())
+            };
+            times(Duration::from_millis(20), 1000, &mut once).ok()
+        };
+        // Where somebody else keeps the CPU for too long, nobody keeps up.
+        let times = (0..10).find_map(try_once).expect("a CPU");
+        assert_eq!(times.len(), 20);
+        for (at, nanos) in times.iter().take(10).enumerate() {
+            let waited = SLOW - Duration::from_millis(at as u64);
+            assert!(u128::from(*nanos) >= waited.as_nanos(), "{at}: {nanos} ns");
+        }
+    }
 
     #[test]
     fn percentiles_are_of_the_sorted_times_in_microseconds() {
