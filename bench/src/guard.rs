@@ -19,7 +19,7 @@ use crate::{
 
 /// How large a program is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Counts {
+pub struct ProgramSize {
     /// Instructions after the verifier has translated them, subprograms among them.
     pub translated: u32,
     /// Bytes of machine code; 0 without a JIT.
@@ -28,7 +28,7 @@ pub struct Counts {
     pub verified: u32,
 }
 
-impl Counts {
+impl ProgramSize {
     /// Those of a loaded program.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ pub struct Guard {
     /// otherwise.
     pub kernel: String,
     /// The programs, by name.
-    pub programs: BTreeMap<String, Counts>,
+    pub programs: BTreeMap<String, ProgramSize>,
     /// The cost of each case, by name: multiples of the reference program's.
     pub costs: BTreeMap<String, f64>,
 }
@@ -159,7 +159,7 @@ fn short(release: &str) -> Vec<&str> {
     release.split(['.', '-']).take(2).collect()
 }
 
-fn grown(name: &str, kept: Counts, now: Counts, tolerance: Tolerance) -> Vec<String> {
+fn grown(name: &str, kept: ProgramSize, now: ProgramSize, tolerance: Tolerance) -> Vec<String> {
     [
         (
             "translated",
@@ -185,7 +185,7 @@ fn dearer(name: &str, kept: f64, now: f64, tolerance: Tolerance) -> Option<Strin
 }
 
 /// The programs on interfaces: those at sockets can't be found on a bed.
-fn programs(lab: &Lab<'_>) -> Result<BTreeMap<String, Counts>> {
+fn programs(lab: &Lab<'_>) -> Result<BTreeMap<String, ProgramSize>> {
     let interfaces = Hook::ALL
         .into_iter()
         .filter(|hook| hook.seat() == Seat::Interface);
@@ -193,7 +193,7 @@ fn programs(lab: &Lab<'_>) -> Result<BTreeMap<String, Counts>> {
         .map(|hook| {
             Ok((
                 hook.name().to_owned(),
-                Counts::of(&lab.bed().program(hook))?,
+                ProgramSize::of(&lab.bed().program(hook))?,
             ))
         })
         .collect()
@@ -218,14 +218,14 @@ mod tests {
     use super::*;
 
     fn guard(translated: u32, cost: f64) -> Guard {
-        let counts = Counts {
+        let size = ProgramSize {
             translated,
             jited_bytes: 1,
             verified: 1000,
         };
         Guard {
             kernel: "6.18.44-cloud".to_owned(),
-            programs: [("from_netdev".to_owned(), counts)].into(),
+            programs: [("from_netdev".to_owned(), size)].into(),
             costs: [("from_netdev/published/new/ipv4".to_owned(), cost)].into(),
         }
     }

@@ -27,11 +27,11 @@ use netbpf_common::{
 ///
 /// A failed system call.
 pub fn end_all(maps: &Path) -> Result<usize> {
-    Ok(Family::<V4>::open(maps, "v4")?.end(maps)? + Family::<V6>::open(maps, "v6")?.end(maps)?)
+    Ok(Flows::<V4>::open(maps, "v4")?.end(maps)? + Flows::<V6>::open(maps, "v6")?.end(maps)?)
 }
 
 /// The maps of one family's flows.
-struct Family<F: FlowTable>
+struct Flows<F: FlowTable>
 where
     Tuple<F>: Pod,
     Entry<F>: Pod,
@@ -47,7 +47,7 @@ where
     ring: u32,
 }
 
-impl<F: FlowTable> Family<F>
+impl<F: FlowTable> Flows<F>
 where
     Tuple<F>: Pod + Default + Ord,
     Entry<F>: Pod,

@@ -137,7 +137,7 @@ impl<'s> Contender<'s> {
         }
     }
 
-    fn ours(by: By, rounds: usize, standing: Result<ours::Standing>) -> Self {
+    fn ours(by: By, rounds: usize, standing: Result<ours::Subject>) -> Self {
         let mut this = Self::new(SUBJECT, rounds, || Ok(Sample::default()));
         this.by = Some(by);
         this.sampler = match standing {
@@ -191,7 +191,7 @@ fn ours<'s>(choice: &Choice) -> Vec<Contender<'s>> {
     let (netbpf, rounds) = (&*choice.netbpf, choice.pace.rounds);
     let standing = thread::scope(|scope| {
         let begun =
-            By::ALL.map(|by| scope.spawn(move || set_up(|| ours::Standing::set_up(netbpf, by))));
+            By::ALL.map(|by| scope.spawn(move || set_up(|| ours::Subject::set_up(netbpf, by))));
         begun.map(|it| it.join().unwrap_or_else(|_| Err(anyhow!("it panicked"))))
     });
     let both = By::ALL.into_iter().zip(standing);

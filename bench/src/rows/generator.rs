@@ -58,8 +58,14 @@ fn compare(site: &Site, choice: &Choice) -> Result<String> {
         if !choice.with_budget(|budget| budget.another(&mut rounds)) {
             break;
         }
-        ours.push(ours_in(&ends, pace)?);
-        theirs.push(iperf3(&ends)?);
+        // Neither is always the later one.
+        if ours.len().is_multiple_of(2) {
+            ours.push(ours_in(&ends, pace)?);
+            theirs.push(iperf3(&ends)?);
+        } else {
+            theirs.push(iperf3(&ends)?);
+            ours.push(ours_in(&ends, pace)?);
+        }
     }
     let spread = Spread::of(&ratios(&ours, &theirs)).context("no rounds")?;
     Ok(format!(

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::Choice;
 use crate::{
     budget::{Budget, OVER},
-    guard::Counts,
+    guard::ProgramSize,
     hooks::{Case, Kind, Lab, Runs, in_lab},
     quiet::{Cycles, Judge},
     rounds::Pace,
@@ -53,8 +53,8 @@ fn time(chosen: &[Case], pace: Pace, budget: &mut Budget) -> Result<Vec<Row>> {
         }
         let disturbed = watch.words();
         let row = |(at, case): (usize, &Case)| {
-            let counts = Counts::of(&lab.bed().program(case.way.hook()))?;
-            Ok(row(*case, at, &taken, counts, &disturbed))
+            let size = ProgramSize::of(&lab.bed().program(case.way.hook()))?;
+            Ok(row(*case, at, &taken, size, &disturbed))
         };
         chosen.iter().enumerate().map(row).collect()
     })
@@ -173,7 +173,7 @@ fn about(case: Case) -> About {
     }
 }
 
-fn row(case: Case, at: usize, rounds: &[WatchedCosts], counts: Counts, disturbed: &str) -> Row {
+fn row(case: Case, at: usize, rounds: &[WatchedCosts], size: ProgramSize, disturbed: &str) -> Row {
     let series = |name: &str, cost: &dyn Fn(&WatchedCosts) -> f64| Series {
         name: name.to_owned(),
         samples: rounds.iter().map(cost).collect(),
@@ -190,7 +190,7 @@ fn row(case: Case, at: usize, rounds: &[WatchedCosts], counts: Counts, disturbed
             format!(
                 "{hook}: {} instructions translated, {} bytes of machine code, {} instructions \
                  verified",
-                counts.translated, counts.jited_bytes, counts.verified
+                size.translated, size.jited_bytes, size.verified
             ),
             disturbed.to_owned(),
         ],

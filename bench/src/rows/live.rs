@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// A path of packets.
-struct Way {
+struct LivePath {
     word: &'static str,
     title: &'static str,
     /// The hook that the first packet of a connection meets.
@@ -45,32 +45,32 @@ struct Way {
     place: for<'c> fn(&'c Choice, Family) -> Result<Place<'c>>,
 }
 
-const WAYS: [Way; 5] = [
-    Way {
+const PATHS: [LivePath; 5] = [
+    LivePath {
         word: "containers",
         title: "container to container",
         first: Hook::FromContainer,
         place: |choice, family| site(choice, family, containers::ends),
     },
-    Way {
+    LivePath {
         word: "published",
         title: "outside to a published port",
         first: Hook::FromNetdev,
         place: |choice, family| site(choice, family, published::ends),
     },
-    Way {
+    LivePath {
         word: "outbound",
         title: "container to the outside",
         first: Hook::FromContainer,
         place: |choice, family| site(choice, family, outbound::ends),
     },
-    Way {
+    LivePath {
         word: "local",
         title: "the host to a published port",
         first: Hook::ToContainer,
         place: |choice, family| site(choice, family, local::ends),
     },
-    Way {
+    LivePath {
         word: "vip",
         title: "container to a virtual IP",
         first: Hook::FromContainer,
@@ -92,14 +92,14 @@ struct Place<'c> {
 /// When the user ends the run.
 pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for way in WAYS {
+    for path in PATHS {
         for family in Family::ALL {
             let kinds = [Kind::Established, Kind::New].into_iter();
-            let mut ids = kinds.flat_map(|kind| Hook::ALL.map(|hook| way.id(hook, kind, family)));
+            let mut ids = kinds.flat_map(|kind| Hook::ALL.map(|hook| path.id(hook, kind, family)));
             if ids.any(|id| choice.has(&id)) {
                 let began = Instant::now();
-                rows.extend(way.measure(choice, family)?);
-                let (word, seconds) = (way.word, began.elapsed().as_secs_f64());
+                rows.extend(path.measure(choice, family)?);
+                let (word, seconds) = (path.word, began.elapsed().as_secs_f64());
                 eprintln!("bench: the live hooks of {word} are measured in {seconds:.1} s");
             }
         }
@@ -118,7 +118,7 @@ struct Found {
     runs: f64,
 }
 
-impl Way {
+impl LivePath {
     fn id(&self, hook: Hook, kind: Kind, family: Family) -> String {
         let (hook, kind, family) = (hook.name(), kind.name(), family.name().to_lowercase());
         format!("hooks/live/{}/{hook}/{kind}/{family}", self.word)

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Ends, Order, Part, Session, Slice, latency, session::Counts};
+use super::{Ends, Order, Part, Session, Slice, latency, session::CountedBy};
 use crate::{pin::Cpus, rounds::Pace, row::Direction};
 
 /// A kind of load.
@@ -112,8 +112,8 @@ impl Load {
             ),
         };
         let counts = match self {
-            Self::Stream(_) => Counts::Server,
-            Self::Rr | Self::Crr | Self::Latency => Counts::Client,
+            Self::Stream(_) => CountedBy::Server,
+            Self::Rr | Self::Crr | Self::Latency => CountedBy::Client,
         };
         Session::open(ends, server, client, counts)
     }

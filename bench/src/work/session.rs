@@ -56,7 +56,7 @@ pub enum Word {
 
 /// Which end knows what was done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Counts {
+pub enum CountedBy {
     /// It has the answers.
     Client,
     /// It has what was sent. The client sends from its order until the order comes again.
@@ -66,7 +66,7 @@ pub enum Counts {
 /// Two ends at work.
 #[derive(Debug)]
 pub struct Session {
-    counts: Counts,
+    counts: CountedBy,
     server: Worker,
     client: Worker,
     /// What the client said that it did.
@@ -75,7 +75,7 @@ pub struct Session {
 
 impl Session {
     /// Starts both ends. The client does nothing yet.
-    pub(super) fn open(ends: &Ends, server: Part, client: Part, counts: Counts) -> Result<Self> {
+    pub(super) fn open(ends: &Ends, server: Part, client: Part, counts: CountedBy) -> Result<Self> {
         let home = ends.servers.first().context("nobody answers")?;
         let mut server = Worker::start(home, ends.cpus.server, server)?;
         let Ready = server.hear().context("the server did not get ready")?;
@@ -96,11 +96,11 @@ impl Session {
     /// What an end says went wrong.
     pub fn slice(&mut self, order: Order) -> Result<Slice> {
         match self.counts {
-            Counts::Client => {
+            CountedBy::Client => {
                 self.client.tell(&order)?;
                 self.hear_client()
             }
-            Counts::Server => self.send(order),
+            CountedBy::Server => self.send(order),
         }
     }
 

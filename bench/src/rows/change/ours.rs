@@ -19,13 +19,13 @@ const FIRST: u16 = 10_000;
 const ONE_MORE: &str = "60000:80";
 
 /// An instance with four containers. The instance goes before the host it stands on.
-pub struct Standing {
+pub struct Subject {
     run: Option<Child>,
     instance: Instance,
     topology: Topology,
 }
 
-impl Drop for Standing {
+impl Drop for Subject {
     fn drop(&mut self) {
         if let Some(run) = &mut self.run {
             // A failure here must not hide what was measured.
@@ -35,7 +35,7 @@ impl Drop for Standing {
     }
 }
 
-impl Standing {
+impl Subject {
     /// Makes it, and lets a `run` live there if changes are to go by one.
     ///
     /// # Errors
@@ -48,16 +48,16 @@ impl Standing {
     pub fn set_up(netbpf: &Path, by: By) -> Result<Self> {
         let topology = Topology::create();
         let instance = Instance::new(&topology.id, &topology.host).with_binary(netbpf);
-        let mut standing = Self {
+        let mut subject = Self {
             run: None,
             instance,
             topology,
         };
-        standing.apply(0)?;
+        subject.apply(0)?;
         if by == By::Run {
-            standing.start()?;
+            subject.start()?;
         }
-        Ok(standing)
+        Ok(subject)
     }
 
     fn start(&mut self) -> Result<()> {
