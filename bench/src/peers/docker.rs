@@ -6,7 +6,8 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -33,6 +34,8 @@ pub const BY_DOCKERD: u16 = 100;
 const IMAGE: &str = "bench";
 /// How long one command of docker's may take, in seconds.
 const LIMIT: &str = "120";
+/// How long dockerd may take to end.
+const END: Duration = Duration::from_secs(20);
 /// The container that comes and goes.
 const ONE_MORE: &str = "one-more";
 
@@ -286,6 +289,12 @@ impl Drop for Daemon {
         // What can't be ended here must not keep the rest from going.
         let _ = self.docker(&["rm", "--force", "c0", "c1", ONE_MORE]);
         let _ = i32::try_from(self.process.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
+        let began = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) && began.elapsed() < END {
+            // A pause between two looks; it ends nothing by itself.
+            thread::park_timeout(Duration::from_millis(10));
+        }
+        let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
