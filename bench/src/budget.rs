@@ -132,13 +132,21 @@ impl Budget {
         let now = (self.clock)();
         if rounds.begun > 0 {
             rounds.longest = rounds.longest.max(now.saturating_sub(rounds.last));
-            if rounds
-                .until
-                .is_some_and(|until| now + rounds.longest > until)
-            {
-                self.cuts.rounds += rounds.planned.saturating_sub(rounds.begun);
-                return false;
-            }
+        }
+        self.begin(rounds, now, rounds.longest)
+    }
+
+    /// The same, if another round takes so long, whatever those before it took.
+    pub fn another_of(&mut self, rounds: &mut Rounds, expected: Duration) -> bool {
+        let now = (self.clock)();
+        self.begin(rounds, now, expected)
+    }
+
+    fn begin(&mut self, rounds: &mut Rounds, now: Duration, expected: Duration) -> bool {
+        let is_late = rounds.until.is_some_and(|until| now + expected > until);
+        if rounds.begun > 0 && is_late {
+            self.cuts.rounds += rounds.planned.saturating_sub(rounds.begun);
+            return false;
         }
         rounds.begun += 1;
         rounds.last = now;
@@ -249,6 +257,20 @@ mod tests {
         assert_eq!(rounds_of(30, &clock, &mut budget), 3);
         assert_eq!(rounds_of(30, &clock, &mut budget), 1);
         assert_eq!(rounds_of(30, &clock, &mut budget), 0);
+    }
+
+    #[test]
+    fn a_round_that_is_known_to_be_short_may_begin_where_a_long_one_may_not() {
+        let (clock, mut budget) = budget(Some(100), 10);
+        let mut rounds = budget.work(3).expect("there is time");
+        assert!(
+            budget.another_of(&mut rounds, seconds(500)),
+            "the first one"
+        );
+        clock.store(90, Ordering::Relaxed);
+        assert!(budget.another_of(&mut rounds, seconds(10)));
+        assert!(!budget.another_of(&mut rounds, seconds(11)));
+        assert_eq!(budget.cuts().rounds, 1);
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
         let mut contenders = ours;
         contenders.extend(theirs::contenders(sites, &choice.pace));
         for round in 0..planned {
-            if !choice.with_budget(|budget| budget.another(&mut rounds)) {
+            let expected = expected(&contenders, round);
+            if !choice.with_budget(|budget| budget.another_of(&mut rounds, expected)) {
                 break;
             }
             for contender in &mut contenders {
@@ -184,6 +185,14 @@ impl<'s> Contender<'s> {
             reason: self.sampler.as_ref().err()?.clone(),
         })
     }
+}
+
+/// How long a round takes, by the mean of those who take part in it.
+fn expected(contenders: &[Contender<'_>], round: usize) -> Duration {
+    let there = contenders.iter().filter(|it| round < it.rounds);
+    there
+        .map(|it| it.took / it.samples.len().max(1) as u32)
+        .sum()
 }
 
 /// netbpf in both ways, set up at the same time.
