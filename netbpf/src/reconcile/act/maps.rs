@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use anyhow::Result;
 
-use super::{super::survey, Doer};
+use super::{
+    super::{Fault, survey},
+    Doer,
+};
 use crate::{
     dataplane::maps::{Contents, Maps, Part},
     plan,
@@ -24,75 +27,55 @@ pub struct Written<'a> {
 impl<'a> Doer<'a> {
     pub(super) fn delete_stale(&mut self) -> Result<()> {
         let survey = self.survey;
-        let written = self.open()?;
+        let (written, fault) = self.open()?;
         let kept = survey.without_stale(&written.before, &written.after);
-        let Some(written) = &mut self.written else {
-            return Ok(());
-        };
-        let fault = &mut *self.fault;
+        let mut before_each = |map: &str| fault.before(map);
         written
             .maps
-            .delete(&written.before, &kept, &mut |map| fault.before(map))?;
+            .delete(&written.before, &kept, &mut before_each)?;
         written.before = Cow::Owned(kept);
         Ok(())
     }
 
     /// Puts one part of what the maps must hold; the other one stays as it was.
     pub(super) fn put(&mut self, part: Part) -> Result<()> {
-        self.open()?;
-        let Some(written) = &self.written else {
-            return Ok(());
-        };
-        let Written {
-            maps,
-            before,
-            after,
-            ..
-        } = written;
-        let fault = &mut *self.fault;
-        Ok(maps.put(part, before, after, &mut |map| fault.before(map))?)
+        let (written, fault) = self.open()?;
+        let (before, after) = (&written.before, &written.after);
+        let mut before_each = |map: &str| fault.before(map);
+        Ok(written.maps.put(part, before, after, &mut before_each)?)
     }
 
     pub(super) fn delete_keys(&mut self) -> Result<()> {
-        self.open()?;
-        let Some(written) = &self.written else {
-            return Ok(());
-        };
-        let Written {
-            maps,
-            before,
-            after,
-            ..
-        } = written;
-        let fault = &mut *self.fault;
-        Ok(maps.delete(before, after, &mut |map| fault.before(map))?)
+        let (written, fault) = self.open()?;
+        let (before, after) = (&written.before, &written.after);
+        let mut before_each = |map: &str| fault.before(map);
+        Ok(written.maps.delete(before, after, &mut before_each)?)
     }
 
     pub(super) fn write_config(&mut self) -> Result<()> {
-        let written = self.open()?;
+        let (model, survey) = (self.model, self.survey);
+        let (written, _) = self.open()?;
         let now = written.maps.config()?;
         let generation = if written.policy_changes {
             now.generation.wrapping_add(1).max(1)
         } else {
             now.generation.max(1)
         };
-        let wanted = plan::config(self.model, &self.survey.facts, generation);
+        let wanted = plan::config(model, &survey.facts, generation);
         if now == wanted {
             return Ok(());
         }
-        let Some(written) = &mut self.written else {
-            return Ok(());
-        };
         Ok(written.maps.set_config(&wanted)?)
     }
 
-    /// The maps, opened when every link is there, so that the plan can be made with its ifindex.
-    fn open(&mut self) -> Result<&Written<'a>> {
+    /// The maps, opened when every link is there, so that the plan can be made with its ifindex, and
+    /// what may stop a step at one of them.
+    fn open(&mut self) -> Result<(&mut Written<'a>, &mut Fault)> {
         let written = match self.written.take() {
             Some(written) => written,
             None => self.written_now()?,
         };
-        Ok(self.written.insert(written))
+        Ok((self.written.insert(written), &mut *self.fault))
     }
 
     /// What was seen before the first step, where no step changes it.
