@@ -144,6 +144,8 @@ pub enum Outcome {
     Drop = 6,
     /// To a process of the host that talks by the loopback interface; payload: its ifindex.
     Local = 7,
+    /// As [`Outcome::ToHost`], past the bridge by which it would go; payload: the bridge's ifindex.
+    PastBridge = 8,
 }
 
 impl Verdict {
@@ -177,6 +179,12 @@ impl Verdict {
         Self::new(Outcome::Local, ifindex)
     }
 
+    /// [`Outcome::PastBridge`].
+    #[inline(always)]
+    pub const fn past_bridge(ifindex: u32) -> Self {
+        Self::new(Outcome::PastBridge, ifindex)
+    }
+
     /// [`Outcome::Commit`].
     #[inline(always)]
     pub const fn commit(how: u32) -> Self {
@@ -200,6 +208,7 @@ impl Verdict {
             4 => Outcome::Commit,
             5 => Outcome::Related,
             7 => Outcome::Local,
+            8 => Outcome::PastBridge,
             _ => Outcome::Drop,
         }
     }

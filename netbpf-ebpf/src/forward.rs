@@ -8,7 +8,7 @@ use netbpf_common::{
 };
 
 use crate::{
-    conntrack,
+    bridge, conntrack,
     hooks::{Stages, TELL, finish, refuse},
     kernel,
     maps::{self, Half},
@@ -99,6 +99,11 @@ fn has_moved<F: Stages>(skb: Skb, packet: &Packet<F>, half: Half<F>) -> bool {
 fn to_host<F: Stages>(hook: Hook, skb: Skb, packet: &Packet<F>, half: Half<F>) -> i32 {
     if !rewrite::packet(skb, packet, &half, 0) {
         return refuse(hook, skb, DropReason::NotTranslatable);
+    }
+    if hook as u8 == Hook::FromContainer as u8
+        && let Some(bridge) = bridge::of(skb, &half)
+    {
+        return finish(hook, skb, Verdict::past_bridge(bridge));
     }
     finish(hook, skb, Verdict::TO_HOST)
 }

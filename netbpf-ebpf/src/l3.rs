@@ -19,6 +19,7 @@
 )]
 
 mod atomic;
+mod bridge;
 mod conntrack;
 mod forward;
 mod fragment;

@@ -12,6 +12,7 @@
 )]
 
 mod atomic;
+mod bridge;
 mod conntrack;
 mod forward;
 mod fragment;

@@ -30,7 +30,7 @@ pub use self::{
     rooms::{Place, RoomsRef},
     tables::Tables,
 };
-use crate::atomic;
+use crate::{atomic, bridge::KnownBridge};
 
 /// A CPU's budget of ICMP errors.
 #[repr(C)]
@@ -159,6 +159,15 @@ pub fn hold(protocol: u8, port: u16, by: i64) {
         // SAFETY: an array's value, alive with the program.
         unsafe { atomic::add(count, by as u64) }
     }
+}
+
+/// What this CPU remembers of the bridge of a container's end.
+#[inline(always)]
+pub fn known_bridge(index: u32) -> Option<&'static mut KnownBridge> {
+    // SAFETY: this CPU's own, see `count`, and nobody asks for it twice in a run.
+    BRIDGES
+        .get_ptr_mut(index)
+        .map(|known| unsafe { &mut *known })
 }
 
 /// Counts a packet on this CPU.

@@ -48,8 +48,9 @@ proptest! {
     #[test]
     fn a_payload_comes_out_as_it_went_in(payload: u32) {
         let (container, commit) = (Verdict::container(payload), Verdict::commit(payload));
-        let local = Verdict::local(payload);
+        let (local, past) = (Verdict::local(payload), Verdict::past_bridge(payload));
         prop_assert_eq!((local.outcome(), local.payload()), (Outcome::Local, payload));
+        prop_assert_eq!((past.outcome(), past.payload()), (Outcome::PastBridge, payload));
         prop_assert_eq!((container.outcome(), container.payload()), (Outcome::Container, payload));
         prop_assert_eq!((commit.outcome(), commit.payload()), (Outcome::Commit, payload));
     }

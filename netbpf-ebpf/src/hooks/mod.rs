@@ -126,6 +126,10 @@ pub fn finish(hook: Hook, skb: Skb, verdict: Verdict) -> i32 {
             skb.set_mark(0);
             kernel::redirect_ingress(verdict.payload())
         }
+        Outcome::PastBridge => {
+            mark(hook, skb);
+            kernel::redirect_ingress(verdict.payload())
+        }
         Outcome::Container => {
             if !globals::redirect_peer_scrubs() {
                 skb.address_to_receiver();

@@ -24,6 +24,7 @@ use netbpf_common::{
 
 use super::Answers;
 use crate::{
+    bridge::{KNOWN_BRIDGES, KnownBridge},
     fragment::{FragmentKey, FragmentPorts},
     sweep::SweepTimer,
     way::{KNOWN_WAYS, KnownWay},
@@ -230,6 +231,10 @@ pub static WAYS_V4: PerCpuArray<KnownWay<V4>, { KNOWN_WAYS as usize }> = PerCpuA
 /// As `WAYS_V4`.
 #[btf_map]
 pub static WAYS_V6: PerCpuArray<KnownWay<V6>, { KNOWN_WAYS as usize }> = PerCpuArray::new();
+
+/// The bridges of containers' ends that were asked for just now. Programs.
+#[btf_map]
+pub static BRIDGES: PerCpuArray<KnownBridge, { KNOWN_BRIDGES as usize }> = PerCpuArray::new();
 
 /// How many ICMP errors of our own this CPU may still send. Programs.
 #[btf_map]

@@ -83,6 +83,17 @@ impl Outcome {
         self.goes_to_host_as(&self.sent.clone());
     }
 
+    /// Demands that the frame was redirected as it came, marked for the host's stack.
+    ///
+    /// # Panics
+    ///
+    /// When anything else happened.
+    #[track_caller]
+    pub fn goes_past_bridge(&self) {
+        let mark = netbpf_common::config::MARK_TO_HOST;
+        self.did(Action::Redirect, &self.sent.clone(), mark);
+    }
+
     /// Demands that the frame was let through as `expected`, marked for the host's stack.
     ///
     /// # Panics

@@ -243,7 +243,7 @@ fn a_new_generation_leaves_what_is_still_allowed_alone() {
             let service = SocketAddr::new(Net::Quiet.gateway(family), 7777);
             let to_host = MONK.routes(Frame::udp(MONK.at(family, 1000), service));
             bed.run(Hook::FromContainer, Place::Veth(MONK), &to_host)
-                .goes_to_host();
+                .goes_past_bridge();
             bed.next_generation();
             let data = ack.next(Flags::PshAck, b"alive");
             from_outside(bed, &data).redirects(&delivered(&data, family));
@@ -255,7 +255,7 @@ fn a_new_generation_leaves_what_is_still_allowed_alone() {
                 Place::Veth(MONK),
                 &ask.reply(Flags::Ack),
             )
-            .goes_to_host();
+            .goes_past_bridge();
             bed.run(
                 Hook::ToContainer,
                 Place::Veth(MONK),

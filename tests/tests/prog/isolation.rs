@@ -103,7 +103,7 @@ fn an_internal_network_has_no_way_out_and_its_own_gateway_only() {
             let own = SocketAddr::new(Net::Vault.gateway(family), 22);
             for frame in one_of_each(family, GOLD, own) {
                 bed.run(Hook::FromContainer, Place::Veth(GOLD), &GOLD.routes(frame))
-                    .goes_to_host();
+                    .goes_past_bridge();
             }
         }
     });
@@ -181,7 +181,7 @@ fn host_asks(bed: &Bed, family: Family, resident: Resident) {
             .passes();
         let answer = sent.reply(Flags::SynAck);
         bed.run(Hook::FromContainer, Place::Veth(resident), &answer)
-            .goes_to_host();
+            .goes_past_bridge();
     }
 }
 
@@ -190,7 +190,7 @@ fn host_is_asked(bed: &Bed, family: Family, resident: Resident) {
     for frame in one_of_each(family, resident, gateway) {
         let sent = resident.routes(frame);
         bed.run(Hook::FromContainer, Place::Veth(resident), &sent)
-            .goes_to_host();
+            .goes_past_bridge();
         let answer = sent.reply(Flags::SynAck);
         bed.run(Hook::ToContainer, Place::Veth(resident), &answer)
             .passes();
@@ -206,7 +206,7 @@ fn the_host_gets_from_a_bridge_only_what_a_container_hook_marked() {
             Flags::Syn,
         ));
         let marked = bed.run(Hook::FromContainer, Place::Veth(WEB), &frame);
-        marked.goes_to_host();
+        marked.goes_past_bridge();
         let context = |mark| Context {
             ifindex: bed.ifindex(Place::Bridge(Net::Front)),
             ingress: bed.ifindex(Place::Veth(WEB)),

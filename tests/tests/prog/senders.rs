@@ -710,6 +710,30 @@ fn a_container_of_two_networks_answers_by_either_interface() {
 }
 
 #[test]
+fn what_the_bridge_is_not_told_of_reaches_the_host_by_the_bridge() {
+    on_bed(|bed| {
+        join(bed, WEB, MONK);
+        uncheck(bed, TENT);
+        for family in Family::ALL {
+            let gateway = SocketAddr::new(WEB.net.gateway(family), 50000);
+            let ask = Frame::udp(gateway, WEB.at(family, 53)).macs(WEB.net.bridge_mac(), WEB.mac());
+            bed.run(Hook::ToContainer, Place::Veth(WEB), &ask).passes();
+            let answer = ask.reply(Flags::Ack);
+            sends(bed, WEB, &answer).goes_past_bridge();
+            // By the other interface, which is on another bridge.
+            let answer = answer.macs(MONK.mac(), MONK.net.bridge_mac());
+            sends(bed, MONK, &answer).goes_to_host();
+            let service = SocketAddr::new(TENT.net.gateway(family), 7777);
+            let own = TENT.routes(Frame::udp(TENT.at(family, 1000), service));
+            sends(bed, TENT, &own).goes_past_bridge();
+            let other =
+                Frame::udp(TENT.at(family, 1001), service).macs(VRRP_MAC, TENT.net.bridge_mac());
+            sends(bed, TENT, &other).goes_to_host();
+        }
+    });
+}
+
+#[test]
 fn a_container_of_two_networks_asks_for_its_neighbour_with_the_address_that_it_answers_from() {
     use etherparse::ArpOperation;
     on_bed(|bed| {
