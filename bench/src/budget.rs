@@ -71,9 +71,9 @@ impl Budget {
         }
     }
 
-    /// Setting something up took so long. To remove it takes a fraction of that.
+    /// Setting something up took so long. To remove it takes no longer.
     pub fn set_up(&mut self, took: Duration) {
-        self.reserve += took / 2;
+        self.reserve += took;
     }
 
     /// A part of so many works begins. What there is of time is shared among the parts by weight.
@@ -214,9 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn half_of_what_a_set_up_took_is_kept_back() {
+    fn as_much_as_a_set_up_took_is_kept_back() {
         let (clock, mut budget) = budget(Some(100), 1);
-        budget.set_up(seconds(40));
+        budget.set_up(seconds(20));
         for (now, may_work, may_set_up) in [
             (60, true, true),
             (61, true, false),

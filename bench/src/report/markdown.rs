@@ -315,7 +315,7 @@ mod tests {
             "- ≥ 1.00 × absent: **not measured**",
             "- it was noted",
             "9 cycles of slices count; 2 were taken again",
-            "ends after 115 s; rounds left out for that: 5, works left out as a whole: 1.",
+            "ends after 110 s; rounds left out for that: 5, works left out as a whole: 1.",
             "How fine the bench sees: two hosts: 1.010 [too few rounds].",
             "all was noted",
             "2 slices of 25 ms each (45 ms of streams, 46 ms of latency), after 5 ms that do not \

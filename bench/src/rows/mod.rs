@@ -36,7 +36,7 @@ pub struct Measured {
 /// What the time of a run is shared out by.
 struct Part {
     name: &'static str,
-    /// About how many seconds of a first impression it takes.
+    /// About how many seconds of a first impression it takes; more of what can't be cut.
     weight: u32,
     /// How many works it has.
     works: u32,
@@ -53,7 +53,7 @@ const fn part(name: &'static str, weight: u32, works: u32) -> Part {
 type Measure = fn(&Choice) -> Result<Vec<Row>>;
 
 const RESOLUTION: Part = part("resolution", 3, 4);
-const GENERATOR: Part = part("generator", 4, 2);
+const GENERATOR: Part = part("generator", 8, 2);
 /// The parts that have rows.
 const PATHS: [(Part, Measure); 9] = [
     (part("containers", 9, 10), containers::measure),
@@ -63,8 +63,8 @@ const PATHS: [(Part, Measure); 9] = [
     (part("vip", 5, 12), vip::measure),
     (part("hooks", 5, 1), hooks::measure),
     (part("live hooks", 2, 10), live::measure),
-    (part("change", 19, 1), change::measure),
-    (part("scale", 8, 2), scale::measure),
+    (part("change", 26, 1), change::measure),
+    (part("scale", 16, 2), scale::measure),
 ];
 
 impl Part {

@@ -63,7 +63,7 @@ pub fn measure(choice: &Choice) -> Result<Vec<Row>> {
 /// The rows for which maps are filled.
 fn on_bed(maps: bool, cases: Vec<Case>, pace: Pace, budget: &mut Budget) -> Result<Vec<Row>> {
     // Half as many of each size.
-    let Some(mut rounds) = budget.work(pace.hook_rounds / 2) else {
+    let Some(mut rounds) = budget.work_with_set_up(pace.hook_rounds / 2) else {
         let maps = maps.then(about_maps).into_iter();
         let abouts = maps.chain(cases.into_iter().map(about_packet));
         return Ok(abouts.map(|about| Row::unmeasured(about, OVER)).collect());
