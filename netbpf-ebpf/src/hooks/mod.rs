@@ -19,13 +19,13 @@ use crate::{
     globals,
     icmp::Errors,
     kernel::{self, KernelFamily},
-    maps::{self, Tables},
+    maps::Tables,
     nat,
     neighbour::OnLink,
     parse::Wire,
     skb::Skb,
     socket::SockFamily,
-    subprograms::Subprograms,
+    subprograms::{self, Subprograms},
     tell::Answer,
 };
 
@@ -113,7 +113,7 @@ pub fn finish(hook: Hook, skb: Skb, verdict: Verdict) -> i32 {
             NEXT
         }
         Outcome::Stack => {
-            maps::count(stack_counter_of(hook, verdict.payload()), skb.len());
+            subprograms::count(stack_counter_of(hook, verdict.payload()), skb.len());
             mark(hook, skb);
             NEXT
         }
@@ -139,7 +139,7 @@ pub fn finish(hook: Hook, skb: Skb, verdict: Verdict) -> i32 {
         Outcome::Commit => UNKNOWN + verdict.payload() as i32,
         Outcome::Related => RELATED,
         Outcome::Drop => {
-            maps::count(drop_counter_of(hook, verdict.payload()), skb.len());
+            subprograms::count(drop_counter_of(hook, verdict.payload()), skb.len());
             TC_ACT_SHOT
         }
     }
