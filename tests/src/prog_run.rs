@@ -127,7 +127,7 @@ impl Bed {
             base,
         };
         pins.create().expect("directories for pins");
-        if let Err(error) = dataplane::load(&pins, sizes, Objects::All) {
+        if let Err(error) = dataplane::load(&pins, sizes, Objects::Ethernet) {
             let _ = fs::remove_dir_all(&pins.base);
             panic!("{error}");
         }

@@ -19,8 +19,9 @@ use crate::bed::{self, Bed};
 const STEPS_MAX: u32 = 400;
 
 /// A first apply loads the programs each time, which takes long: only some of its steps are tried,
-/// with a stride that meets every kind of step.
-const STRIDE: usize = 5;
+/// with a stride that meets every kind of step. What fails and what is killed begin at others.
+const STRIDE: usize = 7;
+const FIRST_KILLED: u32 = 3;
 
 /// Another document than [`Bed::document`]: something comes, goes, moves and changes.
 fn other(bed: &Bed) -> String {
@@ -126,7 +127,7 @@ fn ends_before(bed: &Bed, document: &str, step: u32) -> bool {
 fn first_apply_that_is_killed_at_any_step_is_taken_back() {
     bed::with(|bed| {
         let before = bed.snapshot();
-        for step in (0..STEPS_MAX).step_by(STRIDE) {
+        for step in (FIRST_KILLED..STEPS_MAX).step_by(STRIDE) {
             if ends_before(bed, &other(bed), step) {
                 assert!(step > 20, "{step} steps are too few");
                 reconcile::purge(&bed.host, &bed.instance).unwrap();
