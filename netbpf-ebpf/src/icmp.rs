@@ -23,7 +23,7 @@ use crate::{
     parse::Wire,
     policy, rewrite,
     skb::Skb,
-    way::{self as route, WayOut},
+    way as route,
 };
 
 /// The length of the ICMP header before the packet that an error carries.
@@ -103,51 +103,40 @@ fn send<F: Stages>(
         packet.tuple.src_addr
     };
     let dst = half.translated.dst_addr;
-    let mut out = WayOut::NONE;
-    if half.way == way::OUTSIDE {
-        out = match way_out(skb, packet, &half, (src, dst)) {
-            Ok(way) => way,
-            Err(verdict) => return finish(hook, skb, verdict),
-        };
+    if half.way != way::OUTSIDE {
+        if !rewritten(skb, packet, inner, &half, (src, dst), hops) {
+            return refuse(hook, skb, DropReason::NotTranslatable);
+        }
+        if half.way == way::HOST {
+            return finish(hook, skb, Verdict::TO_HOST);
+        }
+        if !skb.address(F::ETHER_TYPE, half.out_dst_mac, half.out_src_mac) {
+            return refuse(hook, skb, DropReason::NotTranslatable);
+        }
+        if half.way == way::LOCAL {
+            return finish(hook, skb, Verdict::local(half.out_ifindex));
+        }
+        return finish(hook, skb, Verdict::container(half.out_ifindex));
     }
-    // Stands here once for all ways: it is long.
-    if !rewritten(skb, packet, inner, &half, (src, dst), hops) {
-        return refuse(hook, skb, DropReason::NotTranslatable);
-    }
-    let verdict = match half.way {
-        way::CONTAINER => Verdict::container(half.out_ifindex),
-        way::OUTSIDE => return kernel::redirect_neigh(out.ifindex, &mut out.next_hop),
-        way::LOCAL => Verdict::local(half.out_ifindex),
-        _ => return finish(hook, skb, Verdict::TO_HOST),
-    };
-    if !skb.address(F::ETHER_TYPE, half.out_dst_mac, half.out_src_mac) {
-        return refuse(hook, skb, DropReason::NotTranslatable);
-    }
-    finish(hook, skb, verdict)
-}
-
-/// The way of an error out of the host, between the addresses that it will have.
-#[inline(always)]
-fn way_out<F: Stages>(
-    skb: Skb,
-    packet: &Packet<F>,
-    half: &Half<F>,
-    (src, dst): (F::Addr, F::Addr),
-) -> Result<WayOut, Verdict> {
     if maps::config().flags & config_flags::XFRM != 0 {
-        return Err(Verdict::stack(StackReason::Xfrm));
+        return finish(hook, skb, Verdict::stack(StackReason::Xfrm));
     }
     // Routed as the flow's own packets.
     let routed_src = match half.direction() {
         Direction::Original => packet.tuple.src_addr,
         Direction::Reply => src,
     };
-    let way = route::between(skb, packet, (routed_src, dst), half.via_ifindex)
-        .map_err(|failure| route::failure(failure.code))?;
+    let mut way = match route::between(skb, packet, (routed_src, dst), half.via_ifindex) {
+        Ok(way) => way,
+        Err(failure) => return finish(hook, skb, route::failure(failure.code)),
+    };
     if !route::is_hooked(way.ifindex) {
-        return Err(Verdict::drop(DropReason::WayOutNotHooked));
+        return refuse(hook, skb, DropReason::WayOutNotHooked);
     }
-    Ok(way)
+    if !rewritten(skb, packet, inner, &half, (src, dst), hops) {
+        return refuse(hook, skb, DropReason::NotTranslatable);
+    }
+    kernel::redirect_neigh(way.ifindex, &mut way.next_hop)
 }
 
 /// Rewrites an error inside and out; whether it could.

@@ -246,12 +246,6 @@ pub fn fib_mtu(params: &FibParams) -> u32 {
     u32::from(unsafe { params.__bindgen_anon_1.mtu_result })
 }
 
-/// No next hop of any family.
-pub const NO_NEXT_HOP: bpf_redir_neigh = bpf_redir_neigh {
-    nh_family: 0,
-    __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: [0; 4] },
-};
-
 /// The next hop that a lookup found, which can be of the other family (RFC 9229).
 #[inline(always)]
 pub fn next_hop(params: &FibParams) -> bpf_redir_neigh {

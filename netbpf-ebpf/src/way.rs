@@ -34,14 +34,6 @@ pub struct WayOut {
     pub next_hop: bpf_redir_neigh,
 }
 
-impl WayOut {
-    /// What a packet has that goes another way.
-    pub const NONE: Self = Self {
-        ifindex: 0,
-        next_hop: kernel::NO_NEXT_HOP,
-    };
-}
-
 /// What the kernel last answered to a question for a way out.
 #[repr(C)]
 pub struct KnownWay<F: Family> {
