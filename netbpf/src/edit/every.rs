@@ -125,3 +125,28 @@ fn edits_mean_what_was_asked_and_leave_other_lines_alone() {
         }
     }
 }
+
+/// Documents in which lines of a key that the parser moves lie against a list that an edit changes.
+const TOUCHED: [&str; 3] = [
+    "host.ephemeral_ports = \"49000-49100\"\ncontainer = [\n  { name = \"web\" },\n]\nhost.uplinks = [\n  \"eth0\",\n]\n",
+    "host.uplinks = [\n  \"eth0\",\n]\ncontainer = [\n  { name = \"web\" },\n]\nhost.ephemeral_ports = \"49000-49100\"\n",
+    "host.uplinks = [\n  \"eth0\",\n]\ncontainer = [\n  { name = \"web\" },\n]\nhost.address_pools = [\n  { base = \"10.0.0.0/8\", size = 24 },\n]\n",
+];
+
+#[test]
+fn edits_beside_values_of_several_lines_change_no_other_key() {
+    for before in TOUCHED {
+        let edit = Edit::Add {
+            kind: Kind::Container,
+            name: "db".to_owned(),
+            keys: Keys::default(),
+        };
+        let text = apply(before, &[edit]).expect("an edit");
+        let mut asked: toml::Table = toml::from_str(before).expect("a document");
+        let containers = asked["container"].as_array_mut().expect("a list");
+        let added: toml::Table = toml::from_str("name = \"db\"").expect("a container");
+        containers.push(added.into());
+        let is: toml::Table = toml::from_str(&text).expect("a document");
+        assert_eq!(is, asked, "{text}");
+    }
+}

@@ -5,19 +5,39 @@ use std::{collections::HashMap, ops::Range};
 
 /// `after`, which an edit has made of what the parser writes for `before`, `plain`, with the lines
 /// that it only moved where they stand in `before`. Lines in the midst of which the edit changed
-/// something stay as the parser has them.
+/// something stay as the parser has them, and so do those beside which it did, or all, where the
+/// document would mean something else: lines of one key can be taken for those of another.
 pub(super) fn kept(before: &str, plain: &str, after: String) -> String {
     let (old, plain) = (lines(before), lines(plain));
-    let Some(moved) = moved(&old, &plain) else {
+    let Some(moved) = moved(&old, &plain).filter(|moved| !moved.is_empty()) else {
         return after;
     };
-    if moved.is_empty() {
+    let Some(asked) = meaning(&after) else {
         return after;
-    }
+    };
     let new = lines(&after);
-    let begin = count_same(plain.iter().zip(&new));
+    let mut texts = [APART, BESIDE]
+        .iter()
+        .map(|gap| put_back(&old, &plain, &new, &moved, *gap));
+    let same = texts.find(|text| meaning(text).as_ref() == Some(&asked));
+    same.unwrap_or(after)
+}
+
+/// How many lines are between a change and a stretch that it does not cut, at least.
+const APART: usize = 0;
+const BESIDE: usize = 1;
+
+/// The lines of `old` with what the edit changed from `plain` to `new`.
+fn put_back(
+    old: &[&str],
+    plain: &[&str],
+    new: &[&str],
+    moved: &[Range<usize>],
+    gap: usize,
+) -> String {
+    let begin = count_same(plain.iter().zip(new));
     let end = count_same(plain[begin..].iter().rev().zip(new[begin..].iter().rev()));
-    let changed = around(begin..plain.len() - end, &moved);
+    let changed = around(begin..plain.len() - end, moved, gap);
     let end = plain.len() - changed.end;
     let parts = [
         &old[..changed.start],
@@ -25,6 +45,11 @@ pub(super) fn kept(before: &str, plain: &str, after: String) -> String {
         &old[changed.end..],
     ];
     joined(&parts.concat())
+}
+
+/// What a document says, whatever its order and spelling; `None` where it is none.
+fn meaning(text: &str) -> Option<toml::Table> {
+    toml::from_str(text.trim_start_matches('\u{feff}')).ok()
 }
 
 /// The last line of a document may have no end.
@@ -87,11 +112,11 @@ fn moved(old: &[&str], plain: &[&str]) -> Option<Vec<Range<usize>>> {
     ahead.is_empty().then_some(stretches)
 }
 
-/// What changed, with all of each stretch that it cuts.
-fn around(changed: Range<usize>, moved: &[Range<usize>]) -> Range<usize> {
+/// What changed, with all of each stretch that it cuts or that is nearer than `gap`.
+fn around(changed: Range<usize>, moved: &[Range<usize>], gap: usize) -> Range<usize> {
     let cut = moved
         .iter()
-        .filter(|it| it.start < changed.end && changed.start < it.end);
+        .filter(|it| it.start < changed.end + gap && changed.start < it.end + gap);
     cut.fold(changed.clone(), |all, it| {
         all.start.min(it.start)..all.end.max(it.end)
     })
