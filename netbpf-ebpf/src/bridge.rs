@@ -19,10 +19,9 @@ pub struct KnownBridge {
     /// When that was looked up.
     asked: Tick,
     bridge_ifindex: u32,
+    bridge_mac: Mac,
     /// The MAC of the end.
     mac: Mac,
-    /// Always zero.
-    pad: u16,
 }
 
 /// How many of them a CPU remembers.
@@ -30,7 +29,7 @@ pub const KNOWN_BRIDGES: u32 = 1024;
 
 /// The bridge by whose ingress a packet of `half`, from a container, comes to the host's stack;
 /// `None`: the bridge itself has to take it there, as what comes by another end of the container,
-/// or from a MAC of which the bridge is not told.
+/// from a MAC of which the bridge is not told, or to one that is not the bridge's own.
 #[inline(always)]
 pub fn of<F: Family>(skb: Skb, half: &Entry<F>) -> Option<u32> {
     let veth = skb.ifindex();
@@ -44,7 +43,9 @@ pub fn of<F: Family>(skb: Skb, half: &Entry<F>) -> Option<u32> {
         known.veth_ifindex = veth;
         known.asked = half.last_seen;
         known.bridge_ifindex = network.bridge_ifindex;
+        known.bridge_mac = network.bridge_mac;
         known.mac = interface.mac;
     }
-    (known.mac == half.in_mac).then_some(known.bridge_ifindex)
+    let frame = skb.ethernet()?;
+    (frame.src == known.mac && frame.dst == known.bridge_mac).then_some(known.bridge_ifindex)
 }

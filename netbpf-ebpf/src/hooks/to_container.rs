@@ -12,6 +12,7 @@ use netbpf_common::{
     packet::{Packet, tcp_flags},
     tuple::proto,
     verdict::{DropReason, Hook, Verdict},
+    wire::Mac,
 };
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     maps::{self, Tables},
     nat, parse, policy,
     skb::Skb,
-    socket,
+    socket, source,
 };
 
 const ARP: u16 = 0x0806;
@@ -127,6 +128,9 @@ fn draft<F: Stages>(skb: Skb, mapping: u32) -> Option<()> {
     let ifindex = skb.ifindex();
     let interface = maps::interface(ifindex)?;
     let network = maps::network(interface.network)?;
+    if is_for_another(skb, interface) {
+        return None;
+    }
     let to = End {
         way: way::CONTAINER,
         ifindex,
@@ -139,6 +143,17 @@ fn draft<F: Stages>(skb: Skb, mapping: u32) -> Option<()> {
     draft.begin(tuple, state, End::HOST, to);
     draft.mapping = mapping;
     Some(())
+}
+
+/// Whether the bridge has flooded a frame, for it does not know where its receiver is: the flow
+/// belongs to whoever that is.
+#[inline(always)]
+fn is_for_another(skb: Skb, interface: &Interface) -> bool {
+    let is_elsewhere = |dst: Mac| dst != interface.mac && !dst.is_group();
+    !source::is_unchecked(interface)
+        && skb
+            .ethernet()
+            .is_some_and(|ethernet| is_elsewhere(ethernet.dst))
 }
 
 /// The first state of a flow from the host. What can't begin one (a reset, an ICMP error) needs

@@ -715,22 +715,35 @@ fn what_the_bridge_is_not_told_of_reaches_the_host_by_the_bridge() {
         join(bed, WEB, MONK);
         uncheck(bed, TENT);
         for family in Family::ALL {
-            let gateway = SocketAddr::new(WEB.net.gateway(family), 50000);
-            let ask = Frame::udp(gateway, WEB.at(family, 53)).macs(WEB.net.bridge_mac(), WEB.mac());
+            let ask = Frame::udp(gateway_of(WEB, family, 50000), WEB.at(family, 53))
+                .macs(WEB.net.bridge_mac(), WEB.mac());
             bed.run(Hook::ToContainer, Place::Veth(WEB), &ask).passes();
             let answer = ask.reply(Flags::Ack);
             sends(bed, WEB, &answer).goes_past_bridge();
+            // To another MAC than the bridge's.
+            let astray = answer.clone().macs(WEB.mac(), DB.mac());
+            sends(bed, WEB, &astray).goes_to_host();
             // By the other interface, which is on another bridge.
             let answer = answer.macs(MONK.mac(), MONK.net.bridge_mac());
             sends(bed, MONK, &answer).goes_to_host();
-            let service = SocketAddr::new(TENT.net.gateway(family), 7777);
+            let service = gateway_of(TENT, family, 7777);
             let own = TENT.routes(Frame::udp(TENT.at(family, 1000), service));
             sends(bed, TENT, &own).goes_past_bridge();
             let other =
                 Frame::udp(TENT.at(family, 1001), service).macs(VRRP_MAC, TENT.net.bridge_mac());
             sends(bed, TENT, &other).goes_to_host();
+            // The host asks somebody behind it; the bridge floods that, for it has forgotten where.
+            let ask = Frame::udp(gateway_of(TENT, family, 50001), TENT.at(family, 54))
+                .macs(TENT.net.bridge_mac(), VRRP_MAC);
+            bed.run(Hook::ToContainer, Place::Veth(MONK), &ask).passes();
+            bed.run(Hook::ToContainer, Place::Veth(TENT), &ask).passes();
+            sends(bed, TENT, &ask.reply(Flags::Ack)).goes_to_host();
         }
     });
+}
+
+fn gateway_of(resident: Resident, family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(resident.net.gateway(family), port)
 }
 
 #[test]
