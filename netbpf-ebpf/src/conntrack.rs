@@ -258,7 +258,7 @@ fn end_half_open<F: Tables>(key: &Tuple<F>, ticket: u32) {
 }
 
 /// Takes both halves of a flow away and gives its place back. `key` is `half`'s.
-#[inline(never)]
+#[inline(always)]
 pub fn end<F: Tables>(half: Half<F>, key: &Tuple<F>) {
     let slot = half.slot;
     let is_promoted = half.is_promoted();

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use object::{
-    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionIndex, SymbolKind,
+    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionIndex,
+    SectionKind, SymbolKind,
 };
 
 /// What the kernel gives a chain of calls, in bytes.
@@ -35,6 +36,13 @@ struct Instruction {
 }
 
 impl Instruction {
+    const CALL: u8 = 0x85;
+
+    /// Whether it calls a function of the same object (`BPF_PSEUDO_CALL`), not one of the kernel.
+    fn is_local_call(self) -> bool {
+        self.code == Self::CALL && self.src == 1
+    }
+
     fn read(bytes: &[u8]) -> Self {
         Self {
             code: bytes[0],
@@ -111,9 +119,15 @@ fn read(
 ) {
     let instructions: Vec<_> = bytes.chunks(LEN as usize).map(Instruction::read).collect();
     let mut before = None;
-    for one in &instructions {
+    for (one, at) in instructions.iter().zip((start..).step_by(LEN as usize)) {
         function.frame = function.frame.max(one.reach(before));
         before = Some(*one);
+        // One with a relocation is counted from the section's start, see `callee`.
+        if one.is_local_call() && !section.relocations().any(|(of, _)| of == at) {
+            let beside = (i64::from(one.immediate) + 1) * LEN as i64;
+            let target = at.checked_add_signed(beside).expect("a place");
+            function.calls.insert((section.index().0, target));
+        }
     }
     for (at, relocation) in section.relocations() {
         if !(start..start + bytes.len() as u64).contains(&at) {
@@ -127,7 +141,10 @@ fn read(
         let Some(target) = symbol.section_index() else {
             continue;
         };
-        function.calls.extend(callee(one, target, &symbol));
+        let kind = file.section_by_index(target).expect("a section").kind();
+        if kind == SectionKind::Text {
+            function.calls.extend(callee(one, target, &symbol));
+        }
     }
 }
 
@@ -137,13 +154,12 @@ fn callee(
     section: SectionIndex,
     symbol: &object::Symbol<'_, '_>,
 ) -> Option<Place> {
-    const CALL: u8 = 0x85;
     const LOAD_ADDRESS: u8 = 0x18;
     let immediate = i64::from(one.immediate);
     let beside = match (symbol.kind(), one.code) {
-        (SymbolKind::Text, CALL | LOAD_ADDRESS) => 0,
+        (SymbolKind::Text, Instruction::CALL | LOAD_ADDRESS) => 0,
         // A call counts instructions from the one behind it, an address bytes.
-        (SymbolKind::Section, CALL) => (immediate + 1) * LEN as i64,
+        (SymbolKind::Section, Instruction::CALL) => (immediate + 1) * LEN as i64,
         (SymbolKind::Section, LOAD_ADDRESS) => immediate,
         _ => return None,
     };
@@ -185,6 +201,11 @@ fn no_chain_of_calls_needs_more_stack_than_the_oldest_kernel_gives() {
         }
         let file = object::File::parse(object).expect("an ELF object");
         let functions = functions(&file);
+        for function in functions.values() {
+            for callee in &function.calls {
+                assert!(functions.contains_key(callee), "{function:?}: {callee:?}");
+            }
+        }
         let mut known = BTreeMap::new();
         let chains: Vec<_> = functions
             .keys()
