@@ -21,7 +21,7 @@ pub use self::{
     service::{Service, ServiceAdd, ServiceKeys, ServiceSet},
     verbs::Verbs,
 };
-use crate::{naming, reconcile::Mode};
+use crate::{naming, reconcile::Mode, state::Instance};
 
 /// A container-network dataplane for Linux in eBPF.
 #[derive(Clone, Debug, Parser)]
@@ -37,7 +37,7 @@ pub struct Cli {
         long,
         global = true,
         env = "NETBPF_INSTANCE",
-        default_value = "default",
+        default_value = Instance::DEFAULT,
         value_name = "NAME",
         value_parser = instance_name
     )]

@@ -130,6 +130,9 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The name of the one that is meant where none is named.
+    pub const DEFAULT: &str = "default";
+
     /// The instance of that name, which the caller has validated; nothing need exist yet.
     pub fn new(name: &str) -> Self {
         Self::under(Path::new("/"), name)

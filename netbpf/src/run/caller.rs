@@ -75,7 +75,8 @@ fn change(netns: Option<&str>, instance: &Instance, request: Request) -> Result<
     };
     let host = Netns::named(netns)?.id();
     let letter = Letter { host, request };
-    match ask(&mut stream, &letter).context("failed to ask the running netbpf")? {
+    let place = place(netns, instance);
+    match ask(&mut stream, &letter, &place).context("failed to ask the running netbpf")? {
         Response::Done(report) => Ok(report),
         Response::Failed { message, exit_code } => Err(match exit_code {
             2 => Error::usage(message),
@@ -84,6 +85,15 @@ fn change(netns: Option<&str>, instance: &Instance, request: Request) -> Result<
         }
         .into()),
     }
+}
+
+/// The options that a command about the same instance of the same host needs, as they are typed.
+fn place(netns: Option<&str>, instance: &Instance) -> String {
+    let name = Some(instance.name()).filter(|name| *name != Instance::DEFAULT);
+    [("--instance", name), ("--netns", netns)]
+        .iter()
+        .filter_map(|(option, value)| value.map(|value| format!("{option} {value} ")))
+        .collect()
 }
 
 fn change_here(netns: Option<&str>, instance: &Instance, request: &Request) -> Result<Report> {

@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client waits for its answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is known of a request that changes nothing.
+const NOTHING: &str = "nothing was to be changed";
+
 /// The longest request, in bytes.
 const REQUEST_MAX: u64 = 64 << 20;
 
@@ -99,11 +102,12 @@ impl Request {
         }
     }
 
-    /// What is known of it by whoever asked and got no answer, and which command tells the rest:
-    /// one that reads what is committed, which a change is or is not as a whole.
-    fn once_unanswered(&self) -> String {
+    /// What is known of it by whoever asked, where the one who was asked ended before it had
+    /// answered, and which command tells the rest: one that reads what is committed, which a change
+    /// is or is not as a whole. `place` says whose, as in [`ask`].
+    fn once_ended(&self, place: &str) -> String {
         let tells = match self {
-            _ if !self.acts() => return "nothing was to be changed".to_owned(),
+            _ if !self.acts() => return NOTHING.to_owned(),
             Self::Edit { edits, .. } => edits.last().map(|edit| format!("{} ls", edit.noun())),
             Self::Apply { document, .. } => document
                 .as_ref()
@@ -111,7 +115,16 @@ impl Request {
             Self::End => None,
         };
         let tells = tells.as_deref().unwrap_or("apply --dry-run");
-        format!("the change may or may not have been made, `netbpf {tells}` shows which")
+        format!("the change may or may not have been made, `netbpf {place}{tells}` shows which")
+    }
+
+    /// The same where no answer came in time: nothing shows yet what becomes of it.
+    const fn once_late(&self) -> &'static str {
+        if self.acts() {
+            "it may still come to it"
+        } else {
+            NOTHING
+        }
     }
 
     /// Whether it changes something if it succeeds.
@@ -138,23 +151,37 @@ pub(super) fn connect(instance: &Instance) -> Result<Option<UnixStream>> {
     }
 }
 
-pub(super) fn ask(stream: &mut UnixStream, letter: &Letter) -> Result<Response> {
+/// Asks, and waits for the answer. `place` are the options that name instance and host where they
+/// are not the defaults, each with a blank behind it.
+pub(super) fn ask(stream: &mut UnixStream, letter: &Letter, place: &str) -> Result<Response> {
+    ask_within(stream, letter, place, ANSWER_PATIENCE)
+}
+
+fn ask_within(
+    stream: &mut UnixStream,
+    letter: &Letter,
+    place: &str,
+    patience: Duration,
+) -> Result<Response> {
     // It acts on whole lines alone.
     stream
         .write_all(&letter.line()?)
         .map_err(|error| Error::host(format!("{error}; nothing was changed")))?;
-    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
-    let lost = |how: &str| Error::host(format!("{how}; {}", letter.request.once_unanswered()));
+    stream.set_read_timeout(Some(patience))?;
     let mut answer = String::new();
     let read = BufReader::new(stream).read_line(&mut answer);
-    match read.map_err(|error| error.kind()) {
-        Ok(_) if answer.ends_with('\n') => Ok(serde_json::from_str(&answer)?),
+    let lost = match read.map_err(|error| error.kind()) {
+        Ok(_) if answer.ends_with('\n') => return Ok(serde_json::from_str(&answer)?),
         Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            let how = format!("no answer within {} s", ANSWER_PATIENCE.as_secs());
-            Err(lost(&how).into())
+            let known = letter.request.once_late();
+            format!("no answer within {} s; {known}", patience.as_secs())
         }
-        Ok(_) | Err(_) => Err(lost("it ended before it had answered").into()),
-    }
+        Ok(_) | Err(_) => {
+            let known = letter.request.once_ended(place);
+            format!("it ended before it had answered; {known}")
+        }
+    };
+    Err(Error::host(lost).into())
 }
 
 pub(super) fn listen(instance: &Instance) -> Result<UnixListener> {
@@ -269,4 +296,44 @@ pub(super) fn send(mut stream: &UnixStream, response: &Response) -> Result<()> {
     let mut answer = serde_json::to_vec(response)?;
     answer.push(b'\n');
     Ok(stream.write_all(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(mode: Mode, is_there: impl FnOnce(UnixStream) -> Option<UnixStream>) -> String {
+        let letter = Letter {
+            host: NetnsId { dev: 0, inode: 0 },
+            request: Request::Apply {
+                document: None,
+                mode,
+            },
+        };
+        let (mut stream, other) = UnixStream::pair().unwrap();
+        let kept = is_there(other);
+        let patience = Duration::from_millis(10);
+        let error = ask_within(&mut stream, &letter, "--instance b ", patience).unwrap_err();
+        drop(kept);
+        error.to_string()
+    }
+
+    /// Takes the request and ends.
+    fn ends(other: UnixStream) -> Option<UnixStream> {
+        thread::spawn(move || BufReader::new(other).read_line(&mut String::new()));
+        None
+    }
+
+    #[test]
+    fn answer_that_is_late_may_still_come_and_one_that_is_lost_can_be_looked_up() {
+        let late = lost(Mode::Apply, Some);
+        assert_eq!(late, "no answer within 0 s; it may still come to it");
+        let late = lost(Mode::DryRun, Some);
+        assert!(late.ends_with("; nothing was to be changed"), "{late}");
+        let ended = lost(Mode::Apply, ends);
+        let shows = "not have been made, `netbpf --instance b apply --dry-run` shows which";
+        assert!(ended.ends_with(shows), "{ended}");
+        let ended = lost(Mode::DryRun, ends);
+        assert!(ended.ends_with("; nothing was to be changed"), "{ended}");
+    }
 }

@@ -241,9 +241,14 @@ fn run_that_is_killed_in_a_change_by_what_it_knows_leaves_it_to_the_next_verb() 
         let told = verb.wait_with_output().unwrap();
         assert_eq!(told.status.code(), Some(1), "{told:?}");
         let told = String::from_utf8(told.stderr).unwrap();
-        let why = "it ended before it had answered; the change may or may not have been made, \
-                   `netbpf port ls` shows which";
-        assert!(told.contains(why), "{told}");
+        let shows = commands.command(&["port", "ls"]);
+        let shows: Vec<_> = shows.get_args().map(|it| it.to_string_lossy()).collect();
+        let why = format!(
+            "it ended before it had answered; the change may or may not have been made, \
+             `netbpf {}` shows which",
+            shows.join(" ")
+        );
+        assert!(told.contains(&why), "{told}");
         assert!(!commands.ports().contains("9000"));
         fs::remove_file(&new).unwrap();
 
