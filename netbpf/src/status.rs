@@ -199,7 +199,8 @@ pub fn status(host: &Host, instance: &Instance) -> Result<Status> {
     let is_settled = inventory
         .as_ref()
         .is_some_and(|inventory| inventory.pending.is_none());
-    let lacks_desired = is_settled && instance.desired()?.is_none();
+    // One that is there and can't be read is told of where it is compared.
+    let lacks_desired = is_settled && matches!(instance.desired(), Ok(None));
     if lacks_desired {
         let path = instance.desired_path();
         status.missing.push(format!("file {}", path.display()));

@@ -168,7 +168,7 @@ fn lost_pin_is_named_and_mended() {
 }
 
 #[test]
-fn lost_document_is_named() {
+fn lost_document_is_named_and_one_that_can_not_be_read_is_degraded() {
     bed::with(|bed| {
         let document = bed.document();
         bed.apply(&document);
@@ -177,6 +177,15 @@ fn lost_document_is_named() {
         let status = status::status(&bed.host, &bed.instance).unwrap();
         assert_eq!(status.state, State::Degraded);
         assert_eq!(status.missing, [format!("file {}", path.display())]);
+        // No text, and nothing that can be read at all.
+        std::fs::write(&path, b"\xff").unwrap();
+        let status = status::status(&bed.host, &bed.instance).unwrap();
+        assert_eq!((status.state, status.missing), (State::Degraded, vec![]));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let status = status::status(&bed.host, &bed.instance).unwrap();
+        assert_eq!((status.state, status.missing), (State::Degraded, vec![]));
+        std::fs::remove_dir(&path).unwrap();
         bed.apply(&document);
         let status = status::status(&bed.host, &bed.instance).unwrap();
         assert_eq!(status.state, State::Active);
