@@ -68,7 +68,7 @@ impl Claim {
         }
     }
 
-    /// `None` while another holds it.
+    /// `None` while another holds it. A file that is claimed names no process yet.
     ///
     /// # Errors
     ///
@@ -85,11 +85,14 @@ impl Claim {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(failed),
         };
-        let claim = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Self { path, file },
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
             Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, errno)) => return Err(errno).with_context(failed),
         };
+        // Whoever had it is gone, and its number may be another process's by now.
+        file.set_len(0).with_context(failed)?;
+        let claim = Self { path, file };
         Ok(claim.is_in_place().then_some(claim))
     }
 
@@ -109,9 +112,8 @@ impl Claim {
     /// Writes the process id: who purges ends the one that it names.
     fn write_pid(&mut self) -> Result<()> {
         let pid = format!("{}\n", std::process::id());
-        let written = self.file.set_len(0);
-        written
-            .and_then(|()| self.file.write_all(pid.as_bytes()))
+        self.file
+            .write_all(pid.as_bytes())
             .with_context(|| format!("failed to write {}", self.path.display()))
     }
 
@@ -176,6 +178,23 @@ mod tests {
             drop(begun);
         });
         assert_eq!(pid_of(&instance), None);
+    }
+
+    #[test]
+    fn claim_of_a_purge_names_no_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = Instance::under(dir.path(), "claim");
+        let path = pid_file_of(&instance);
+        fs::create_dir_all(instance.run_dir()).unwrap();
+        // As a `run` that was killed leaves it: the number may be a stranger's by now.
+        fs::write(&path, "4711\n").unwrap();
+        let purging = Claim::tried(&instance).unwrap();
+        assert_eq!(pid_of(&instance).as_deref(), Some(""));
+        // Who has not got it leaves it alone.
+        fs::write(&path, "4712\n").unwrap();
+        assert!(Claim::tried(&instance).unwrap().is_none());
+        assert_eq!(pid_of(&instance).as_deref(), Some("4712\n"));
+        drop(purging);
     }
 
     #[test]
