@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::{
-    claim::{Claim, pid_file_of},
+    claim::{Claim, PATIENCE, SILENT_PATIENCE, pid_file_of},
     control::{Letter, Request, Response, ask, connect},
 };
 use crate::{
@@ -24,14 +24,8 @@ use crate::{
     error::Error,
     host::{Host, Netns, NetnsId, kernel},
     reconcile::{self, Keeper, Mode, Report, Source},
-    state::{Instance, LOCK_PATIENCE},
+    state::Instance,
 };
-
-/// How long a `run` may take to end: what it does is done first, and that may wait for the lock.
-const END_PATIENCE: Duration = LOCK_PATIENCE.saturating_add(Duration::from_secs(5));
-
-/// After how long it is said who is waited for.
-const SILENT_PATIENCE: Duration = Duration::from_millis(500);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -129,12 +123,12 @@ fn end(instance: &Instance, host: NetnsId) -> Result<Option<Claim>> {
         if told.as_ref().is_none_or(|(whom, _)| *whom != pid) {
             told = Some((pid, tell_to_end(instance, host, pid)?));
         }
-        if begin.elapsed() >= END_PATIENCE {
+        if begin.elapsed() >= PATIENCE {
             return Err(Error::host(format!("{} does not end", named(instance, pid))).into());
         }
         if !is_said && begin.elapsed() >= SILENT_PATIENCE {
             is_said = true;
-            let seconds = END_PATIENCE.as_secs();
+            let seconds = PATIENCE.as_secs();
             let who = named(instance, pid);
             eprintln!("waiting for at most {seconds} s until {who} ends");
         }

@@ -17,10 +17,16 @@ use nix::{
 };
 
 use super::control::connect;
-use crate::{error::Error, state::Instance};
+use crate::{
+    error::Error,
+    state::{Instance, LOCK_PATIENCE},
+};
 
-/// How long a `run` that ends is waited for: it still answers those who had reached it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a `run` that ends, or a purge, is waited for: what it does may wait for the lock.
+pub(super) const PATIENCE: Duration = LOCK_PATIENCE.saturating_add(Duration::from_secs(5));
+
+/// After how long it is said who is waited for.
+pub(super) const SILENT_PATIENCE: Duration = Duration::from_millis(500);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -37,7 +43,7 @@ pub(super) fn pid_file_of(instance: &Instance) -> PathBuf {
 }
 
 impl Claim {
-    /// Waits until a `run` that ends has ended.
+    /// Waits until a `run` that ends, or a purge, has ended.
     ///
     /// # Errors
     ///
@@ -47,22 +53,27 @@ impl Claim {
     }
 
     fn take_within(instance: &Instance, patience: Duration) -> Result<Self> {
-        let deadline = Instant::now() + patience;
+        let name = instance.name();
+        let begin = Instant::now();
+        let mut is_said = false;
         loop {
-            let answers = connect(instance)?.is_some();
-            let claim = if answers {
-                None
-            } else {
-                Self::tried(instance)?
-            };
-            if let Some(mut claim) = claim {
+            if connect(instance)?.is_some() {
+                let what = format!("instance {name} already has a running netbpf");
+                return Err(Error::host(what).into());
+            }
+            if let Some(mut claim) = Self::tried(instance)? {
                 claim.write_pid()?;
                 return Ok(claim);
             }
-            if answers || Instant::now() >= deadline {
-                let name = instance.name();
-                let what = format!("instance {name} already has a running netbpf");
-                return Err(Error::host(what).into());
+            // Nobody answers: it is not yet, or no longer, one that runs.
+            let held = format!("another netbpf begins, ends or purges instance {name}");
+            if begin.elapsed() >= patience {
+                return Err(Error::host(held).into());
+            }
+            if !is_said && begin.elapsed() >= SILENT_PATIENCE {
+                is_said = true;
+                let seconds = patience.as_secs();
+                eprintln!("{held}, waiting for at most {seconds} s");
             }
             thread::sleep(PAUSE);
         }
@@ -139,7 +150,10 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reserved::{self, Sign};
+    use crate::{
+        reserved::{self, Sign},
+        run::control::listen,
+    };
 
     const NO_TIME: Duration = Duration::ZERO;
 
@@ -161,7 +175,14 @@ mod tests {
         let mut ending_sign = Sign::new(&instance);
         ending_sign.put_up().unwrap();
         // Its socket is gone already: nothing but the claim says that it lives.
-        assert!(Claim::take_within(&instance, NO_TIME).is_err());
+        let error = Claim::take_within(&instance, NO_TIME).unwrap_err();
+        let held = "another netbpf begins, ends or purges instance claim";
+        assert_eq!(error.to_string(), held);
+        let listening = listen(&instance).unwrap();
+        let error = Claim::take_within(&instance, NO_TIME).unwrap_err();
+        let lives = "instance claim already has a running netbpf";
+        assert_eq!(error.to_string(), lives);
+        drop(listening);
         let own = format!("{}\n", std::process::id());
         assert_eq!(pid_of(&instance), Some(own.clone()));
         thread::scope(|scope| {
