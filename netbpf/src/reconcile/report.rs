@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What happens to a thing.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -39,8 +39,19 @@ pub struct Change {
     /// More about it; may be empty.
     pub detail: String,
     /// Where a published port of a container leads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "as_known",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub to: Option<ContainerPort>,
+}
+
+/// A port as this version tells it. A living `run` of another version may tell it otherwise: its
+/// change is made all the same, and is no failure.
+fn as_known<'de, D: Deserializer<'de>>(told: D) -> Result<Option<ContainerPort>, D::Error> {
+    let told = serde_json::Value::deserialize(told)?;
+    Ok(serde_json::from_value(told).ok())
 }
 
 /// A port of a container.
@@ -105,5 +116,22 @@ impl From<Vec<Change>> for Report {
             changes,
             warnings: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn change_that_another_version_tells_is_read_without_a_port_that_it_tells_otherwise() {
+        let port = r#"{"container": "web", "port": 80, "mapping": 3}"#;
+        let change = r#"{"action": "add", "kind": "port", "name": "a", "detail": "b", "to": "#;
+        let read: Change = serde_json::from_str(&format!("{change}{port}}}")).unwrap();
+        assert_eq!(read, Change::new(Action::Add, "port", "a", "b"));
+        let port = r#"{"container": "web", "address": "10.0.0.2", "port": 80, "mapping": 3,
+                       "is_new": true, "other": 1}"#;
+        let read: Change = serde_json::from_str(&format!("{change}{port}}}")).unwrap();
+        assert_eq!(read.to.map(|to| to.container).as_deref(), Some("web"));
     }
 }
